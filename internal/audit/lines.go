@@ -22,7 +22,8 @@ type lineScanner struct {
 	r   io.ReaderAt
 	pos int64 // of the next line
 	buf []byte
-	at  int // of pos in buf
+	at  int  // of pos in buf
+	end bool // the last read reached the end of the file
 }
 
 func newLineScanner(r io.ReaderAt, pos int64) *lineScanner {
@@ -33,25 +34,21 @@ func newLineScanner(r io.ReaderAt, pos int64) *lineScanner {
 // line is valid until the next call. io.EOF: no further whole line is there yet.
 func (s *lineScanner) next() (line []byte, offset int64, err error) {
 	offset = s.pos
-	searched := 0
-	for {
+	for searched := 0; ; {
 		rest := s.buf[s.at:]
 		if i := bytes.IndexByte(rest[searched:], '\n'); i >= 0 {
-			end := searched + i
-			s.at += end + 1
-			s.pos += int64(end) + 1
-			if end > maxLine {
+			line = rest[:searched+i]
+			s.pass(len(line) + 1)
+			if len(line) > maxLine {
 				return nil, offset, errLineTooLong
 			}
-			return rest[:end], offset, nil
+			return line, offset, nil
 		}
-		searched = len(rest)
-		if searched > maxLine {
+		if searched = len(rest); searched > maxLine {
 			return nil, offset, s.skipLong(offset)
 		}
-		n, err := s.fill()
-		if n == 0 {
-			s.reset(s.pos)
+		if err := s.fill(); err != nil {
+			s.reset(offset)
 			return nil, offset, err
 		}
 	}
@@ -61,33 +58,41 @@ func (s *lineScanner) next() (line []byte, offset int64, err error) {
 func (s *lineScanner) skipLong(start int64) error {
 	for {
 		if i := bytes.IndexByte(s.buf[s.at:], '\n'); i >= 0 {
-			s.at += i + 1
-			s.pos += int64(i) + 1
+			s.pass(i + 1)
 			return errLineTooLong
 		}
-		s.pos += int64(len(s.buf) - s.at)
-		s.at = len(s.buf)
-		if n, err := s.fill(); n == 0 {
+		s.pass(len(s.buf) - s.at)
+		if err := s.fill(); err != nil {
 			s.reset(start)
 			return err
 		}
 	}
 }
 
-// reset forgets what was read ahead.
-func (s *lineScanner) reset(pos int64) { s.pos, s.buf, s.at = pos, s.buf[:0], 0 }
+func (s *lineScanner) pass(n int) {
+	s.at += n
+	s.pos += int64(n)
+}
 
-// fill reads more behind what is in the buffer.
-func (s *lineScanner) fill() (int, error) {
+// reset forgets what was read ahead.
+func (s *lineScanner) reset(pos int64) { s.pos, s.buf, s.at, s.end = pos, s.buf[:0], 0, false }
+
+// fill reads more behind what is in the buffer. It does not read on where a
+// read came to the end of the file: an unfinished line may be taken back and
+// another written in its place, and two halves of different lines are no line.
+func (s *lineScanner) fill() error {
+	if s.end {
+		return io.EOF
+	}
 	kept := copy(s.buf, s.buf[s.at:])
-	from := s.pos + int64(kept)
 	if want := kept + 64<<10; cap(s.buf) < want {
 		s.buf = append(make([]byte, 0, max(want, 2*cap(s.buf))), s.buf[:kept]...)
 	}
-	n, err := s.r.ReadAt(s.buf[kept:cap(s.buf)], from)
+	n, err := s.r.ReadAt(s.buf[kept:cap(s.buf)], s.pos+int64(kept))
 	s.buf, s.at = s.buf[:kept+n], 0
-	if n == 0 && err == nil {
-		err = io.ErrNoProgress
+	s.end = errors.Is(err, io.EOF)
+	if s.end && n > 0 {
+		return nil
 	}
-	return n, err
+	return err
 }

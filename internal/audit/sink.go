@@ -55,11 +55,11 @@ func newSink(o *Options, lost *losses) (*sink, error) {
 	return s, nil
 }
 
-// spare returns memory for the next queue. A burst's is given back.
+// spare returns memory for the next queue. A past burst's is given back.
 func (s *sink) spare() []Event {
 	b := s.used
 	s.used = nil
-	if cap(b) > 1<<12 {
+	if cap(b) > 1<<12 && len(b) < cap(b)/8 {
 		return nil
 	}
 	clear(b)
