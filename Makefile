@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+KERNELS ?= 6.1 6.12
+
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+COMMANDS := bailiffd bailiff
+
+.PHONY: help
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## static binaries into build/
+	@mkdir -p build
+	$(GO_BUILD) -o build/ $(COMMANDS:%=./cmd/%)
+
+.PHONY: cross
+cross: ## binaries for amd64 and arm64 into build/ARCHITECTURE/
+	@mkdir -p build/amd64 build/arm64
+	GOOS=linux GOARCH=amd64 $(GO_BUILD) -o build/amd64/ $(COMMANDS:%=./cmd/%)
+	GOOS=linux GOARCH=arm64 $(GO_BUILD) -o build/arm64/ $(COMMANDS:%=./cmd/%)
+
+.PHONY: generate
+generate: ## generated code and kernel objects (needs: scripts/deps generate)
+	go generate ./...
+
+.PHONY: check-generated
+check-generated: ## rebuild what is generated and compare byte for byte
+	scripts/check-generated
+
+.PHONY: lint
+lint: ## formatting, go vet, staticcheck, shellcheck
+	scripts/lint
+
+.PHONY: test
+test: build ## everything: unit, native kernel tests, VM tests; ends with a summary
+	scripts/test unit native $(KERNELS:%=vm-%)
+
+.PHONY: test-unit
+test-unit: ## tests that need no particular kernel
+	scripts/test unit
+
+.PHONY: test-native
+test-native: build ## kernel tests on this machine's kernel (as root)
+	scripts/test native
+
+.PHONY: test-vm
+test-vm: build ## kernel tests in guests; KERNELS="6.1 6.12" chooses
+	scripts/test $(KERNELS:%=vm-%)
+
+.PHONY: bench
+bench: build ## the measurements of the README's table
+	scripts/bench
+
+.PHONY: demo
+demo: ## a real agent session, watched (as root)
+	scripts/deps programs
+	@$(MAKE) --no-print-directory build
+	examples/demo
+
+.PHONY: demo-vm
+demo-vm: ## the same in a VM, where everything can be enforced
+	scripts/deps vm programs
+	@$(MAKE) --no-print-directory build
+	scripts/vm -- examples/demo
+
+.PHONY: clean
+clean: ## remove build/ (downloaded kernels stay in the cache)
+	rm -rf build
