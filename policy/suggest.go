@@ -9,7 +9,7 @@ import (
 
 // suggest says which of the known words was meant, or lists them.
 func suggest(word string, known []string) string {
-	best, bestDistance := "", len(word)/3+2
+	best, bestDistance := "", len(word)/3+1
 	for _, k := range known {
 		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestDistance {
 			best, bestDistance = k, d
