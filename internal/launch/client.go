@@ -27,7 +27,7 @@ func dial(ctx context.Context, socket string) (net.Conn, *Error) {
 	case err == nil:
 		return conn, nil
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, failure(ExitFailed, "connect to bailiffd at %s: %v: start it (systemctl start bailiffd), or say where its admin socket is", socket, rootCause(err))
+		return nil, failure(ExitFailed, "connect to bailiffd at %s: %v: start it with `systemctl start bailiffd`, or pass --socket", socket, rootCause(err))
 	case errors.Is(err, os.ErrPermission):
 		return nil, failure(ExitFailed, "connect to bailiffd at %s: %v: use sudo, or become a member of the group that owns the socket", socket, rootCause(err))
 	}

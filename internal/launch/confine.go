@@ -50,15 +50,11 @@ func (o *order) carryOut(joined func(session string) error) *Error {
 	if err := joined(session); err != nil {
 		return failure(ExitFailed, "report session %s: %v", session, err)
 	}
-	warnings := answer.GetWarnings()
-	if l := answer.GetLandlock(); l != nil {
-		more, err := restrictFiles(l)
-		if err != nil {
-			return failure(ExitFailed, "confine session %s: %v", session, err)
-		}
-		warnings = append(warnings, more...)
+	warnings, err := restrictTier(answer)
+	if err != nil {
+		return failure(ExitFailed, "confine session %s: %v", session, err)
 	}
-	for _, w := range warnings {
+	for _, w := range append(answer.GetWarnings(), warnings...) {
 		fmt.Fprintln(os.Stderr, "bailiff: warning:", printable(w))
 	}
 	environ := environment(os.Environ(), answer.GetDropEnvironment(), o.Identity, o.additions(answer))
@@ -145,6 +141,18 @@ func (o *order) dieWithParent() error {
 		return errors.New("it has ended")
 	}
 	return nil
+}
+
+// restrictTier does this process's own part of the tier. A tier that it doesn't
+// know, or one without its rules, is no reason to go on unrestricted.
+func restrictTier(answer *controlv1.LaunchResponse) (warnings []string, err error) {
+	switch l := answer.GetLandlock(); {
+	case l != nil:
+		return restrictFiles(l)
+	case answer.GetTier() == "full":
+		return nil, nil
+	}
+	return nil, fmt.Errorf("bailiffd gave no file rules for the tier %q: install bailiff and bailiffd of one version", answer.GetTier())
 }
 
 // additions are the variables of the policy and those of every session.

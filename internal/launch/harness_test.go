@@ -96,7 +96,7 @@ func newDaemon(t *testing.T) *daemon {
 	t.Helper()
 	d := &daemon{
 		socket:  filepath.Join(t.TempDir(), "admin.sock"),
-		answer:  &controlv1.LaunchResponse{Session: &controlv1.Session{Id: "s-1"}, Tier: "basic"},
+		answer:  &controlv1.LaunchResponse{Session: &controlv1.Session{Id: "s-1"}, Tier: "full"},
 		summary: &controlv1.SessionSummaryResponse{},
 	}
 	l, err := net.Listen("unix", d.socket)

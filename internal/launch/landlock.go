@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -128,7 +130,9 @@ func grantAll(ruleset int, handled uint64, paths []*controlv1.LandlockPath) (lin
 	for _, p := range paths {
 		switch err := grant(ruleset, handled, p); {
 		case errors.Is(err, syscall.ELOOP):
-			links = append(links, p.GetPath())
+			if !covered(p, paths) {
+				links = append(links, p.GetPath())
+			}
 		case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, os.ErrPermission):
 			// Gone since the daemon looked, or out of this user's reach
 			// anyway: not granting it denies.
@@ -137,6 +141,16 @@ func grantAll(ruleset int, handled uint64, paths []*controlv1.LandlockPath) (lin
 		}
 	}
 	return links, nil
+}
+
+// covered tells whether what a link leads to is granted under its real path, or
+// is not there at all: then nothing is lost by not following the link.
+func covered(link *controlv1.LandlockPath, paths []*controlv1.LandlockPath) bool {
+	real, err := filepath.EvalSymlinks(link.GetPath())
+	return err != nil || slices.ContainsFunc(paths, func(p *controlv1.LandlockPath) bool {
+		inside := p.GetPath() == real || strings.HasPrefix(real, strings.TrimSuffix(p.GetPath(), "/")+"/")
+		return inside && link.GetAccess()&^p.GetAccess() == 0
+	})
 }
 
 // grant opens without following any link: a link that an earlier session put in

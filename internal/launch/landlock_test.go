@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,7 +153,13 @@ func TestLandlockWarnings(t *testing.T) {
 	if err := os.Symlink("secret", root+"/cache"); err != nil {
 		t.Fatal(err)
 	}
-	d := landlocked(t, map[string]uint32{root + "/cache": accessRead, root + "/gone": accessRead})
+	if err := errors.Join(os.Mkdir(root+"/real", 0o755), os.Symlink("real", root+"/same"), os.Symlink("none", root+"/dangling")); err != nil {
+		t.Fatal(err)
+	}
+	d := landlocked(t, map[string]uint32{
+		root + "/cache": accessRead, root + "/gone": accessRead, root + "/dangling": accessRead,
+		root + "/same": accessRead, root + "/real": accessRead | accessWrite,
+	})
 	r := d.shell(t, "cat "+root+"/cache/f")
 	if r.code == 0 {
 		t.Errorf("a link carried a grant to another directory: %+v", r)
@@ -161,8 +168,31 @@ func TestLandlockWarnings(t *testing.T) {
 	if abi, _ := ll.LandlockGetABIVersion(); abi < 9 {
 		wantContains(t, r.stderr, "bailiff: warning: not restricted by this kernel's Landlock", "Unix sockets by path")
 	}
-	if strings.Contains(r.stderr, "gone") {
-		t.Errorf("a path that is gone is worth no warning: %s", r.stderr)
+	for _, name := range []string{"/gone", "/dangling", "/same"} {
+		if strings.Contains(r.stderr, name) {
+			t.Errorf("%s is worth no warning: %s", name, r.stderr)
+		}
+	}
+}
+
+func TestTierWithoutItsRules(t *testing.T) {
+	d := newDaemon(t)
+	for _, tier := range []string{"basic", "", "other"} {
+		d.answer.Tier = tier
+		if r := d.shell(t, "echo ran"); r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "gave no file rules") {
+			t.Errorf("tier %q: %+v", tier, r)
+		}
+	}
+}
+
+func TestOwnProc(t *testing.T) {
+	own := "/proc/" + itoa(os.Getpid())
+	for path, want := range map[string]string{
+		"/proc/self": own, "/proc/self/fd": own + "/fd", "/proc/selfish": "/proc/selfish", "/proc/1": "/proc/1", "/etc": "/etc",
+	} {
+		if got := ownProc(path); got != want {
+			t.Errorf("%s: got %s, want %s", path, got, want)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sys/unix"
 
 	controlv1 "bailiff.dev/bailiff/internal/control/v1"
 )
@@ -134,15 +135,54 @@ func TestEnvironmentOfTheCommand(t *testing.T) {
 
 func TestNothingIsInherited(t *testing.T) {
 	d := newDaemon(t)
-	cmd := d.parent(t, Options{Command: []string{"/bin/sh", "-c", "ls /proc/$$/fd | tr '\n' ' '"}})
+	cmd := d.parent(t, Options{Command: []string{"ls", "/proc/self/fd"}})
 	extra, err := os.Open("/etc/hostname")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer extra.Close()
 	cmd.ExtraFiles = []*os.File{extra, extra, extra}
-	if r := finish(t, cmd); r.stdout != "0 1 2 " {
+	if r := finish(t, cmd); r.stdout != "0\n1\n2\n3\n" { // 3 is the listing itself
 		t.Errorf("got %+v", r)
+	}
+}
+
+func TestStandardDescriptorOfTheKernel(t *testing.T) {
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counter := os.NewFile(uintptr(fd), "eventfd")
+	defer counter.Close()
+	cmd := newDaemon(t).parent(t, Options{Command: []string{"echo", "ran"}})
+	cmd.Stdin = counter
+	if r := finish(t, cmd); r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "standard input is anon_inode:[eventfd]") {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestLimitsAreTheCallers(t *testing.T) {
+	cmd := newDaemon(t).parent(t, Options{Command: []string{"/bin/sh", "-c", "ulimit -S -n; umask; pwd"}})
+	cmd.Args = append([]string{"sh", "-c", "ulimit -S -n 256; umask 031; cd /usr; exec \"$@\"", "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
+	if r := finish(t, cmd); r.stdout != "256\n0031\n/usr\n" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestNobodyReadsTheSummary(t *testing.T) {
+	d := newDaemon(t)
+	d.summary.Denials = []*controlv1.Denial{{Operation: "open", Object: "/x", Count: 1}}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read.Close()
+	defer write.Close()
+	cmd := d.parent(t, Options{Command: []string{"/bin/sh", "-c", "exit 4"}})
+	cmd.Stderr = write
+	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 4 {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -173,7 +213,6 @@ func TestSummary(t *testing.T) {
 	if r := d.run(t, Options{Quiet: true, Command: []string{"true"}}); r.stderr != "" {
 		t.Errorf("--quiet: %q", r.stderr)
 	}
-	d.summary = nil
 }
 
 func TestScriptWithoutInterpreter(t *testing.T) {
