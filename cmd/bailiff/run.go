@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"bailiff.dev/bailiff/internal/launch"
+)
+
+const runHelp = `Run a command confined, as a session of an agent.
+
+The terminal, the working directory, signals, job control and the exit status
+are those of the command. Under sudo it runs as the user who called sudo. Of the
+environment, the variables that the policy drops are not handed on (by default
+those that look like secrets). BAILIFF_SESSION holds the session's id.
+
+When it has ended, what it was denied is printed to standard error, with the
+policy lines that would have allowed it.
+
+If this command is killed with SIGKILL, so is the session's command. SIGINT and
+SIGQUIT reach the command from the terminal; other signals are passed on.
+
+Exit status: that of the command, or
+  125  bailiffd can't be reached or refused, or the command line is wrong
+  126  the command was found and can't be executed
+  127  the command was not found`
+
+const runExample = `  bailiff run --agent code-reviewer --task PR-17 -- python3 agent.py
+  sudo bailiff run --agent build --context ticket=CHG-12 -- make test`
+
+// launcher runs a command to its end: launch.Run, or a test's.
+type launcher func(launch.Options) (launch.Status, error)
+
+func runCommand(env *environment) *cobra.Command {
+	return runCommandWith(env, launch.Run, launch.Status.Exit)
+}
+
+// runCommandWith ends the process by die after a command that a signal killed.
+func runCommandWith(env *environment, start launcher, die func(launch.Status)) *cobra.Command {
+	o := launch.Options{Executable: "/proc/self/exe", Args: []string{"bailiff", confineName}}
+	var context []string
+	c := &cobra.Command{
+		Use:     "run --agent NAME|SPIFFE-ID [flags] -- COMMAND [ARGUMENT...]",
+		Short:   "Run a command confined, as a session of an agent",
+		Long:    runHelp,
+		Example: runExample,
+		Args:    cobra.ArbitraryArgs,
+	}
+	c.Flags().SetInterspersed(false) // the command's flags are its own, also without --
+	c.Flags().StringVar(&o.Agent, "agent", "", "agent to run as: a name of the local trust domain, or a SPIFFE ID (required)")
+	c.Flags().StringVar(&o.Task, "task", "", "id of the task the session works on, for conditions and the log")
+	c.Flags().StringArrayVar(&context, "context", nil, "more about the task as KEY=VALUE; may be repeated")
+	c.Flags().StringVar(&o.User, "user", "", "run as this user; needs root")
+	c.Flags().BoolVarP(&o.Quiet, "quiet", "q", false, "don't print what was denied")
+	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return notStarted(flagError(c, err)) })
+	c.RunE = func(c *cobra.Command, args []string) error {
+		o.Command = args
+		if err := complete(env, &o, context); err != nil {
+			return notStarted(err)
+		}
+		status, err := start(o)
+		if err != nil {
+			return notStarted(err)
+		}
+		if status.Signal != 0 {
+			die(status)
+		}
+		if code := status.ExitCode(); code != 0 {
+			return &exitError{code: code}
+		}
+		return nil
+	}
+	return c
+}
+
+// notStarted gives an error a status that no one takes for the command's own.
+func notStarted(err error) error {
+	var failed *launch.Error
+	if errors.As(err, &failed) {
+		return &exitError{failed.ExitCode(), failed}
+	}
+	return &exitError{launch.ExitFailed, err}
+}
+
+// complete adds what is not a flag, and checks what is.
+func complete(env *environment, o *launch.Options, context []string) error {
+	if o.Agent == "" {
+		return usageError("`bailiff run` needs --agent: the name or SPIFFE ID that a policy is for (`bailiff policy list`)")
+	}
+	if len(o.Command) == 0 {
+		return usageError("`bailiff run` needs a command: bailiff run --agent %s -- COMMAND", o.Agent)
+	}
+	o.Context = make(map[string]string, len(context))
+	for _, pair := range context {
+		key, value, ok := strings.Cut(pair, "=")
+		if _, twice := o.Context[key]; !ok || key == "" || twice {
+			return usageError("--context %q must be KEY=VALUE, and each key given once", pair)
+		}
+		o.Context[key] = value
+	}
+	o.AdminSocket = env.socket
+	o.AgentSocket = env.getenv("BAILIFF_AGENT_SOCKET")
+	if o.AgentSocket == "" {
+		beside, err := filepath.Abs(filepath.Join(filepath.Dir(env.socket), "agent.sock"))
+		if err != nil {
+			return err
+		}
+		o.AgentSocket = beside
+	}
+	o.Environ = os.Environ()
+	o.Stderr = env.stderr
+	return nil
+}
