@@ -193,7 +193,7 @@ func (s PortSpan) String() string {
 // Environ is what becomes of environment variables at launch.
 type Environ struct {
 	// Drop lists globs over names of variables that are not handed on. Without it
-	// the default holds: *_TOKEN, *_KEY, *_SECRET, AWS_*.
+	// the default holds: `*_TOKEN`, `*_KEY`, `*_SECRET`, `AWS_*`.
 	Drop []string `json:"drop,omitempty"`
 	// Set gives variables a value, after dropping.
 	Set map[string]string `json:"set,omitempty"`
