@@ -19,6 +19,9 @@ const (
 	nameTime = "20060102T150405.000000000Z"
 )
 
+// Directory is where the log is below the daemon's state directory.
+func Directory(state string) string { return filepath.Join(state, "log") }
+
 // rotatedName is the name of a file whose first event is of time t.
 func rotatedName(t time.Time) string {
 	return rotatedPrefix + t.UTC().Format(nameTime) + suffix
