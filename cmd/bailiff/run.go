@@ -18,7 +18,8 @@ const runHelp = `Run a command confined, as a session of an agent.
 The terminal, the working directory, signals, job control and the exit status
 are those of the command. Under sudo it runs as the user who called sudo. Of the
 environment, the variables that the policy drops are not handed on (by default
-those that look like secrets). BAILIFF_SESSION holds the session's id.
+those that look like secrets). BAILIFF_SESSION holds the session's id. Programs
+in a session can't gain privileges: sudo, su and the like do not work there.
 
 When it has ended, what it was denied is printed to standard error, with the
 policy lines that would have allowed it.

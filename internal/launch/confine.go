@@ -82,8 +82,7 @@ func (o *order) prepare() error {
 	if err := closeOnExec(); err != nil {
 		return err
 	}
-	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
-		// core_pattern may be a program that runs outside every session.
+	if err := forbidCores(); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {

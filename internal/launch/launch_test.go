@@ -105,17 +105,17 @@ func TestRequestAndPeer(t *testing.T) {
 	d := newDaemon(t)
 	r := d.run(t, Options{
 		Agent: "spiffe://local/agent/x", Task: "T-1", Context: map[string]string{"ticket": "CHG-1"},
-		Command: []string{"/bin/sh", "-c", "echo $$; grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; ulimit -c", "a\xffb"},
+		Command: []string{"/bin/sh", "-c", "echo $$; grep -E '^(NoNewPrivs|Seccomp):' /proc/self/status; sed -n 's/^Max core file size *//p' /proc/self/limits", "a\xffb"},
 	})
 	l := d.last(t)
 	if l.request.GetAgent() != "spiffe://local/agent/x" || l.request.GetTask() != "T-1" || l.request.GetContext()["ticket"] != "CHG-1" || len(l.request.GetCommand()) != 4 {
 		t.Errorf("request: %v", l.request)
 	}
 	lines := strings.Fields(r.stdout)
-	if len(lines) != 6 || lines[0] != itoa(int(l.peer.Pid)) {
+	if len(lines) != 8 || lines[0] != itoa(int(l.peer.Pid)) {
 		t.Fatalf("peer %d, command printed %q: the daemon labelled another process", l.peer.Pid, lines)
 	}
-	if lines[2] != "1" || lines[4] != "2" || lines[5] != "0" {
+	if lines[2] != "1" || lines[4] != "2" || lines[5] != "1" || lines[6] != "1" {
 		t.Errorf("no_new_privs, seccomp mode, core limit: %q", lines)
 	}
 }

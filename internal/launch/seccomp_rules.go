@@ -146,6 +146,8 @@ func kernelRules() []callRule {
 		{name: "quotactl_fd", call: unix.SYS_QUOTACTL_FD, errno: unix.EPERM, why: host},
 		{name: "settimeofday", call: unix.SYS_SETTIMEOFDAY, errno: unix.EPERM, why: host},
 		{name: "clock_settime", call: unix.SYS_CLOCK_SETTIME, errno: unix.EPERM, why: host},
+		{name: "adjtimex", call: unix.SYS_ADJTIMEX, errno: unix.EPERM, why: host},
+		{name: "clock_adjtime", call: unix.SYS_CLOCK_ADJTIME, errno: unix.EPERM, why: host},
 		{name: "sethostname", call: unix.SYS_SETHOSTNAME, errno: unix.EPERM, why: host},
 		{name: "setdomainname", call: unix.SYS_SETDOMAINNAME, errno: unix.EPERM, why: host},
 	}

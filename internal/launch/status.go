@@ -29,10 +29,17 @@ func (s Status) ExitCode() int {
 func (s Status) Exit() {
 	if s.Signal != 0 {
 		// The core that counts would have been the command's.
-		_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+		_ = forbidCores()
 		raise(s.Signal)
 	}
 	os.Exit(s.ExitCode())
+}
+
+// forbidCores: the program that core_pattern may name runs outside every
+// session. A limit of 0 stops files only; at 1, too little for a file as well,
+// the kernel doesn't start the program either.
+func forbidCores() error {
+	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1})
 }
 
 // kernelAction is struct sigaction as rt_sigaction(2) takes it.
