@@ -40,6 +40,24 @@ func Compile(agent string, docs []Document) (*Ruleset, Problems) {
 	return r, l.problems
 }
 
+// CompileAll makes a ruleset for each of the Subjects of the documents, in that
+// order, and reports every problem among and within them: those of Check, and
+// those of each Compile once. If a problem is an Error the rulesets are not
+// complete.
+func CompileAll(docs []Document) ([]*Ruleset, Problems) {
+	ps := Check(docs)
+	var rulesets []*Ruleset
+	for _, s := range Subjects(docs) {
+		r, more := Compile(s, docs)
+		ps = append(ps, more...)
+		if r != nil {
+			rulesets = append(rulesets, r)
+		}
+	}
+	ps.Sort()
+	return rulesets, ps
+}
+
 // limit says where a ruleset outgrew a limit: at the document that has the most
 // rules with wildcards, or the most rules.
 func (l *ruleList) limit(err error) Problem {

@@ -73,8 +73,11 @@ func (ps Problems) Err() error {
 }
 
 // String returns "file:line:column", with control characters of the file's name
-// escaped.
+// escaped; a Position without a line is the file's name alone.
 func (p Position) String() string {
+	if p.Line == 0 {
+		return escape(p.File)
+	}
 	return fmt.Sprintf("%s:%d:%d", escape(p.File), p.Line, p.Column)
 }
 
