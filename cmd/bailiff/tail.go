@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -81,16 +82,18 @@ func (t *tail) run(ctx context.Context) error {
 
 // printer returns what prints each event, and what is to be done at the end.
 func (t *tail) printer(o *audit.ReadOptions) (visit func(audit.Record) error, finish func() error) {
-	out := t.env.stdout
+	out := bufio.NewWriter(t.env.stdout)
 	if t.format.value == "json" {
+		o.Idle = out.Flush
 		return func(r audit.Record) error {
 			_, err := out.Write(append(printableJSON(r.Line), '\n'))
 			return err
-		}, func() error { return nil }
+		}, out.Flush
 	}
 	p := audit.NewPrinter(out, t.colored(), t.env.zone, t.env.now)
-	o.Idle = p.Quiet
-	return func(r audit.Record) error { return p.Print(&r.Event) }, p.Flush
+	o.Idle = func() error { return errors.Join(p.Quiet(), out.Flush()) }
+	return func(r audit.Record) error { return p.Print(&r.Event) },
+		func() error { return errors.Join(p.Flush(), out.Flush()) }
 }
 
 func (t *tail) colored() bool {

@@ -19,7 +19,6 @@ func (r *reader) follow(s *source) error {
 	defer tick.Stop()
 	for {
 		moved := s == nil || s.moved(r.dir) // looked at first: nothing is added to s after it is true
-		before := r.lines
 		if s != nil {
 			if err := r.deliverGrown(s); err != nil {
 				return err
@@ -40,7 +39,7 @@ func (r *reader) follow(s *source) error {
 				}
 			}
 		}
-		if err := r.idle(before); err != nil {
+		if err := r.idle(); err != nil {
 			return err
 		}
 		select {
@@ -51,8 +50,8 @@ func (r *reader) follow(s *source) error {
 	}
 }
 
-func (r *reader) idle(before int) error {
-	if r.o.Idle == nil || r.lines != before {
+func (r *reader) idle() error {
+	if r.o.Idle == nil {
 		return nil
 	}
 	return r.o.Idle()

@@ -23,7 +23,8 @@ type ReadOptions struct {
 	Follow bool          // go on with the events to come, until the context is done
 	Poll   time.Duration // how often to look for them; 100 ms
 
-	// Idle, when not nil, is called while following, each time there is nothing new.
+	// Idle, when not nil, is called while following, each time all that is there
+	// has been visited: every Poll.
 	Idle func() error
 }
 
@@ -130,7 +131,7 @@ func (r *reader) openFiles() (files []*source, err error) {
 	if err != nil {
 		return files, err
 	}
-	for i, name := range names {
+	for _, name := range names {
 		s, err := openSource(filepath.Join(r.dir, name))
 		if errors.Is(err, os.ErrNotExist) {
 			continue // pruned just now
@@ -139,8 +140,8 @@ func (r *reader) openFiles() (files []*source, err error) {
 			return files, err
 		}
 		if current != nil && current.same(s) {
-			current.f.Close()
-			files, current = append(files[:i:i], files[i+1:]...), nil
+			current.f.Close() // it was rotated just now
+			files, current = files[1:], nil
 		}
 		files = append(files, s)
 		r.newest = max(r.newest, name)

@@ -252,3 +252,21 @@ func TestRotatedNames(t *testing.T) {
 		}
 	}
 }
+
+// A file that is rotated between its opening and the listing is read once.
+func TestReadDuringRotation(t *testing.T) {
+	dir := fixture(t)
+	if err := os.Link(currentPath(dir), filepath.Join(dir, rotatedName(epoch.Add(20*time.Hour)))); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	if _, err := Read(context.Background(), dir, ReadOptions{Last: All}, func(r Record) error {
+		if r.Event.ID != strconv.Itoa(n) {
+			t.Errorf("event %d is %s", n, r.Event.ID)
+		}
+		n++
+		return nil
+	}); err != nil || n != 30 {
+		t.Errorf("%d events, %v", n, err)
+	}
+}
