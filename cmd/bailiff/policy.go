@@ -13,6 +13,7 @@ func policyCommand(env *environment) *cobra.Command {
 		policyShowCommand(env),
 		policyDeleteCommand(env),
 		policyPresetsCommand(env),
+		policySchemaCommand(env),
 	)
 	return c
 }
