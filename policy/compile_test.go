@@ -141,6 +141,28 @@ func TestAnyAndAll(t *testing.T) {
 	}
 }
 
+func TestAnyAndAllOfACycle(t *testing.T) {
+	a := Automaton{States: []State{
+		{Default: 1, Allow: Read | Write},
+		{Default: 2, Allow: Read | Create},
+		{Default: 0, Allow: Read | Delete},
+	}}
+	a.summarize()
+	for i, s := range a.States {
+		if s.Any != Read|Write|Create|Delete || s.All != Read {
+			t.Errorf("state %d: any %s, all %s", i, s.Any, s.All)
+		}
+	}
+}
+
+func TestAnyAndAllOfTheRoot(t *testing.T) {
+	r := mustCompile(t, head+"  files:\n    - {path: /, allow: [read, write]}\n    - {path: /a/b, deny: [read]}\n    - {path: /c, allow: [execute]}\n")
+	s := r.Files.States[r.Files.Start]
+	if s.Any != Read|Write|Execute || s.All != Write {
+		t.Errorf("any %s, all %s", s.Any, s.All)
+	}
+}
+
 func TestAutomatonIsSorted(t *testing.T) {
 	g := generator{rand.New(rand.NewPCG(5, 6))}
 	for range 200 {
@@ -232,6 +254,44 @@ func TestDigestIgnoresOrderAndPlace(t *testing.T) {
 	}
 }
 
+// TestDigestCoversWhatDecides changes one thing at a time.
+func TestDigestCoversWhatDecides(t *testing.T) {
+	text := head + "  files:\n    - {path: /a, allow: [read]}\n    - {path: \"/b/x*\", allow: [read]}\n  network:\n    - {allow: connect, ip: 10.0.0.1, ports: [1]}\n  environment: {set: {A: x}}\n"
+	digests := map[[32]byte]string{mustCompile(t, text).Digest: "unchanged"}
+	for name, change := range map[string]func(r *Ruleset){
+		"agent":       func(r *Ruleset) { r.Agent += "x" },
+		"audit":       func(r *Ruleset) { r.Audit = true },
+		"rule id":     func(r *Ruleset) { r.Rules[1].ID = "other" },
+		"rule policy": func(r *Ruleset) { r.Rules[1].Policy = "other" },
+		"rule text":   func(r *Ruleset) { r.Rules[1].Text = "other" },
+		"rule guard":  func(r *Ruleset) { r.Rules[1].Guard = true },
+		"rule deny":   func(r *Ruleset) { r.Rules[1].Deny = true },
+		"self":        func(r *Ruleset) { r.Self = 1 },
+		"default":     func(r *Ruleset) { r.Files.States[0].Default++ },
+		"rights":      func(r *Ruleset) { r.Files.States[0].Allow = Write },
+		"decided by":  func(r *Ruleset) { r.Files.States[0].Rule[2] = 1 },
+		"edge name":   func(r *Ruleset) { r.Files.Edges[1].Name = "z" },
+		"edge to":     func(r *Ruleset) { r.Files.Edges[1].To++ },
+		"glob edge":   func(r *Ruleset) { r.Files.GlobEdges[0].To++ },
+		"glob node":   func(r *Ruleset) { r.Files.Globs[1].Next['q']++ },
+		"direction":   func(r *Ruleset) { r.Net.Prefixes[0].Direction = Inbound },
+		"prefix":      func(r *Ruleset) { r.Net.Prefixes[0].Prefix = allIPv4() },
+		"port set":    func(r *Ruleset) { r.Net.Prefixes[0].Ports++ },
+		"port":        func(r *Ruleset) { r.Net.PortSets[0][0].High++ },
+		"port rule":   func(r *Ruleset) { r.Net.PortSets[0][0].Rule++ },
+		"drop":        func(r *Ruleset) { r.Env.Drop[0] = "X" },
+		"set":         func(r *Ruleset) { r.Env.Set["A"] = "y" },
+	} {
+		r := mustCompile(t, text)
+		change(r)
+		d := r.digest()
+		if other, ok := digests[d]; ok {
+			t.Errorf("%s has the digest of %s", name, other)
+		}
+		digests[d] = name
+	}
+}
+
 func TestNoPolicy(t *testing.T) {
 	docs := mustParse(t, guardHead)
 	if r, ps := Compile(testAgent, docs); r != nil || !strings.Contains(ps.Err().Error(), "no AgentPolicy is about") {
@@ -275,8 +335,8 @@ func TestExamples(t *testing.T) {
 		"/srv/agent/work/repo/a.py":            fileAccess,
 		"/srv/agent/work/repo/.git/hooks/x":    Read | Execute,
 		"/srv/agent/work/repo/.git/config":     fileAccess,
-		"/srv/agent/work/repo/.env":            Create | Delete | Execute,
-		"/srv/agent/work/.ssh/id_ed25519":      Execute,
+		"/srv/agent/work/repo/.env":            0,
+		"/srv/agent/work/.ssh/id_ed25519":      0,
 		"/root/.ssh/id_ed25519":                0,
 		"/usr/lib/x86_64-linux-gnu/libc.so.6":  Read | Execute,
 		"/run/docker.sock":                     0,

@@ -41,7 +41,7 @@ type stateKey struct {
 // dfaBuilder makes the component automaton by subset construction.
 type dfaBuilder struct {
 	trie   *trie
-	sets   [][]int32 // interned sets of trie nodes, without leaves
+	sets   [][]int32 // interned sets of trie nodes, without those that can't matter
 	setIDs map[string]int32
 	ids    map[stateKey]uint32
 	keys   []stateKey // of each state
@@ -84,7 +84,10 @@ func (b *dfaBuilder) state(nodes []int32, before verdicts) (uint32, error) {
 	slices.Sort(nodes)
 	nodes = slices.Compact(nodes)
 	key := stateKey{verdicts: b.resolve(nodes, before)}
-	nodes = slices.DeleteFunc(nodes, b.trie.leaf)
+	// Places from which nothing can be decided any more make no difference, and
+	// leaving them out lets many states be one.
+	open := ^stateOf(&key.verdicts).Guard
+	nodes = slices.DeleteFunc(nodes, func(n int32) bool { return b.trie.nodes[n].beyond&open == 0 })
 	key.set = b.intern(nodes)
 	if id, ok := b.ids[key]; ok {
 		return id, nil
@@ -115,7 +118,7 @@ func (b *dfaBuilder) intern(nodes []int32) int32 {
 
 // resolve applies the rules that match exactly up to here: for each right the
 // strongest of them, the earliest among equals, replaces what was decided
-// higher up. What a guardrail decided, only a guardrail replaces.
+// higher up. What a guardrail decided, nothing replaces.
 func (b *dfaBuilder) resolve(nodes []int32, before verdicts) verdicts {
 	var here verdicts
 	for _, n := range nodes {
@@ -130,7 +133,7 @@ func (b *dfaBuilder) resolve(nodes []int32, before verdicts) verdicts {
 		}
 	}
 	for bit := range here {
-		if here[bit].kind == undecided || here[bit].kind < guardPattern && before[bit].kind >= guardPattern {
+		if here[bit].kind == undecided || before[bit].kind >= guardPattern {
 			here[bit] = before[bit]
 		}
 	}

@@ -45,7 +45,7 @@ func (e *Reference) File(components []string, right Access) Decision {
 		if r.access&right == 0 {
 			continue
 		}
-		depth := r.pattern.depth(components)
+		depth := r.pattern.depth(components, r.guard)
 		if depth >= 0 && (best == nil || r.outranks(depth, best, bestDepth)) {
 			best, bestDepth = r, depth
 		}
@@ -57,14 +57,14 @@ func (e *Reference) File(components []string, right Access) Decision {
 }
 
 // outranks reports whether a rule that matched depth components wins over
-// another: a guardrail's first, then the deeper, then the one without wildcards,
-// then a deny, then the earlier.
+// another: a guardrail's first, and of two the one that matched higher up; else
+// the deeper, then the one without wildcards, then a deny, then the earlier.
 func (r *pathRule) outranks(depth int, other *pathRule, otherDepth int) bool {
 	switch {
 	case r.guard != other.guard:
 		return r.guard
 	case depth != otherDepth:
-		return depth > otherDepth
+		return depth > otherDepth != r.guard
 	case r.pattern.wild != other.pattern.wild:
 		return other.pattern.wild
 	case r.deny != other.deny:
@@ -74,8 +74,9 @@ func (r *pathRule) outranks(depth int, other *pathRule, otherDepth int) bool {
 }
 
 // depth returns the length of the longest beginning of a path that a pattern
-// matches, or -1: a rule covers what it names and everything below.
-func (p *pattern) depth(components []string) int {
+// matches, or of the shortest, or -1: a rule covers what it names and everything
+// below.
+func (p *pattern) depth(components []string, shortest bool) int {
 	if (len(components) > 0 && components[0] == abstractName) != p.abstract {
 		return -1
 	}
@@ -83,12 +84,13 @@ func (p *pattern) depth(components []string) int {
 	if p.abstract {
 		components, offset = components[1:], 1
 	}
-	for n := len(components); n >= 0; n-- {
+	depth := -1
+	for n := len(components); n >= 0 && (depth < 0 || shortest); n-- {
 		if matchComponents(p.components, components[:n]) {
-			return n + offset
+			depth = n + offset
 		}
 	}
-	return -1
+	return depth
 }
 
 func matchComponents(pattern []component, path []string) bool {

@@ -30,6 +30,7 @@ type trieNode struct {
 	deep     int32   // child for "**"; 0: none
 	isDeep   bool    // stays on any component
 	rules    []int32 // rules whose pattern ends here, ascending
+	beyond   Access  // rights that rules ending further on are about
 }
 
 type literalChild struct {
@@ -56,6 +57,7 @@ func newTrie(rules []pathRule) *trie {
 	for _, i := range order {
 		t.insert(i)
 	}
+	t.lookAhead()
 	return t
 }
 
@@ -118,10 +120,32 @@ func (t *trie) child(at int32, c component) int32 {
 // next is the number that the next new node gets.
 func (t *trie) next() int32 { return int32(len(t.nodes)) }
 
-// leaf reports whether nothing can match beyond a node.
-func (t *trie) leaf(n int32) bool {
-	node := &t.nodes[n]
-	return len(node.literals)+len(node.globs) == 0 && node.any == 0 && node.deep == 0 && !node.isDeep
+// lookAhead fills in beyond. Children have greater numbers than their parents.
+func (t *trie) lookAhead() {
+	for i := len(t.nodes) - 1; i >= 0; i-- {
+		n := &t.nodes[i]
+		for _, c := range n.literals {
+			n.beyond |= t.rights(c.node)
+		}
+		for _, c := range n.globs {
+			n.beyond |= t.rights(c.node)
+		}
+		if n.any != 0 {
+			n.beyond |= t.rights(n.any)
+		}
+		if n.deep != 0 {
+			n.beyond |= t.rights(n.deep)
+		}
+	}
+}
+
+// rights are what the rules that end at a node or further on are about.
+func (t *trie) rights(n int32) Access {
+	access := t.nodes[n].beyond
+	for _, r := range t.nodes[n].rules {
+		access |= t.rules[r].access
+	}
+	return access
 }
 
 // enter adds a node to a set, and with it the "**" that may match nothing.
