@@ -132,7 +132,7 @@ func firstTime(r io.ReaderAt, fallback time.Time) time.Time {
 func (l *logFile) moved() bool {
 	named, err := os.Stat(currentPath(l.dir))
 	if err != nil {
-		return errors.Is(err, fs.ErrNotExist)
+		return true
 	}
 	mine, err := l.f.Stat()
 	if err != nil {

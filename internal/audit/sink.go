@@ -25,6 +25,7 @@ type sink struct {
 	first   time.Time // of the first line
 	used    []Event   // the batch before, to be used again
 
+	missing  error // why there is no file to write to
 	failing  bool
 	lastSaid time.Time // of failing
 	unsaid   uint64    // lost since lastSaid
@@ -77,7 +78,7 @@ func (s *sink) retry() <-chan time.Time {
 // write appends the losses that the log does not tell yet, and the batch.
 func (s *sink) write(batch []Event) {
 	s.used = batch
-	if s.file.moved() {
+	if s.missing = nil; s.file.moved() {
 		s.reopen()
 	}
 	for _, x := range s.lost.pending() {
@@ -129,12 +130,15 @@ func (s *sink) flush() {
 	if len(s.lines) == 0 {
 		return
 	}
-	if s.file.size > 0 && s.file.size+int64(s.enc.buf.Len()) > s.file.max {
+	if s.missing == nil && s.file.size > 0 && s.file.size+int64(s.enc.buf.Len()) > s.file.max {
 		if err := s.file.rotate(); err != nil {
 			s.odd("the audit log goes on in a file that is over its size", err)
 		}
 	}
-	n, err := s.file.append(s.enc.buf.Bytes(), s.lines, s.first)
+	n, err := 0, s.missing
+	if err == nil {
+		n, err = s.file.append(s.enc.buf.Bytes(), s.lines, s.first)
+	}
 	if n > 0 {
 		s.options.Wrote(s.lines[n-1].end)
 	}
@@ -192,12 +196,16 @@ func (s *sink) recovered() {
 	s.unsaid = 0
 }
 
-// reopen starts a new file where someone took the old one away.
+// reopen starts a new file where someone took the old one away. Until that
+// works nothing is written: a file without a name is no log.
 func (s *sink) reopen() {
 	old := s.file.f
-	if _, err := s.file.open(); err != nil {
+	s.missing = makeDir(s.options.Dir, s.options.Group)
+	if s.missing == nil {
+		_, s.missing = s.file.open()
+	}
+	if s.missing != nil {
 		s.file.f = old
-		s.failed(err)
 		return
 	}
 	old.Close()

@@ -283,6 +283,34 @@ func TestFileTakenAway(t *testing.T) {
 	}
 }
 
+// What cannot be written anywhere is lost, not put into a file without a name.
+func TestDirectoryTakenAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "log")
+	w := mustOpen(t, quick(dir))
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.Write(action("a", "lost"))
+	w.Flush()
+	if got := w.Losses(); len(got) != 1 || got[0] != (Loss{"a", OnWrite, 1}) {
+		t.Errorf("losses %v", got)
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	w.Write(action("a", "kept"))
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	events := readAll(t, dir)
+	if tells := told(t, events); tells[Loss{Agent: "a", Stage: OnWrite}] != 1 || events[len(events)-1].ID != "kept" {
+		t.Errorf("%+v", events)
+	}
+}
+
 func TestOpenSaysWhatFailed(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

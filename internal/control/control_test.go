@@ -280,3 +280,18 @@ func TestConnectionsPerUser(t *testing.T) {
 		t.Error("a place that was left is not given again")
 	}
 }
+
+func TestRefusalsDoNotFloodTheLog(t *testing.T) {
+	var log bytes.Buffer
+	l := &Listener{o: ListenOptions{Path: "/s", Log: slog.New(slog.NewTextHandler(&log, nil))}}
+	for range 100 {
+		c, other := net.Pipe()
+		l.refuse(c, errors.New("too many"))
+		if _, err := other.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatalf("the connection is open: %v", err)
+		}
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 || l.refused != 99 {
+		t.Errorf("%d lines for 100 refusals, %d to tell", n, l.refused)
+	}
+}

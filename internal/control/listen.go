@@ -36,8 +36,10 @@ type Listener struct {
 	o    ListenOptions
 	made os.FileInfo // the socket's name, as it was made
 
-	mu   sync.Mutex
-	open map[uint32]int // connections by uid
+	mu      sync.Mutex
+	open    map[uint32]int // connections by uid
+	refused int            // connections, since said
+	said    time.Time      // when the last refusal was logged
 }
 
 // Listen makes the socket, with its directory if that is missing. A socket
@@ -132,17 +134,27 @@ func (l *Listener) Accept() (net.Conn, error) {
 		}
 		p, err := peerOf(c)
 		if err != nil {
-			l.o.Log.Warn("a connection was refused", "socket", l.o.Path, "error", err)
-			c.Close()
+			l.refuse(c, err)
 			continue
 		}
 		if !l.enter(p.UID) {
-			l.o.Log.Warn("a connection was refused: its user has too many", "socket", l.o.Path, "uid", p.UID, "pid", p.PID)
 			p.pidfd.Close()
-			c.Close()
+			l.refuse(c, fmt.Errorf("uid %d has %d connections already (pid %d)", p.UID, l.o.PerUser, p.PID))
 			continue
 		}
 		return &conn{UnixConn: c, peer: p, leave: sync.OnceFunc(func() { l.leave(p.UID) })}, nil
+	}
+}
+
+// refuse closes a connection. Anyone can cause it, so it is not logged each time.
+func (l *Listener) refuse(c net.Conn, err error) {
+	c.Close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.refused++
+	if now := time.Now(); now.Sub(l.said) >= 10*time.Second {
+		l.o.Log.Warn("connections were refused", "socket", l.o.Path, "count", l.refused, "latest", err)
+		l.said, l.refused = now, 0
 	}
 }
 
