@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,9 +26,12 @@ spec:
 func files(line string) string   { return head + "  files:\n    - " + line + "\n" }
 func network(line string) string { return head + "  network:\n    - " + line + "\n" }
 
-// TestProblems has one row for each class of message.
-func TestProblems(t *testing.T) {
-	for _, tt := range []struct{ name, text, want string }{
+// problemCase is a file and a part of what Parse says about it. There is one for
+// each class of message.
+type problemCase struct{ name, text, want string }
+
+func documentProblems() []problemCase {
+	return []problemCase{
 		{"nothing", "# only a comment\n", `f.yaml:1:1: error: the file holds no document; start one with`},
 		{"no YAML", "a: [1\nb: 2\n", `error: this is no YAML: `},
 		{"tab", "a:\n\tb: 1\n", `f.yaml:2:1: error: this is no YAML: `},
@@ -57,7 +61,11 @@ func TestProblems(t *testing.T) {
 		{"merge key", head + "  <<: {mode: audit}\n", `unknown field "<<" in spec`},
 		{"not a list", head + "  files: {path: /a}\n", `f.yaml:6:10: error: files must be a list, not a mapping`},
 		{"line not a mapping", files("/etc"), `f.yaml:7:7: error: a files line must be a mapping, not the text "/etc"`},
+	}
+}
 
+func fileProblems() []problemCase {
+	return []problemCase{
 		{"unknown access word", files(`{path: /a, allow: [raed]}`), `f.yaml:7:26: error: unknown access word "raed"; did you mean "read"?`},
 		{"another system's word", files(`{path: /a, allow: [exec]}`), `unknown access word "exec"; write "execute"`},
 		{"word twice", files(`{path: /a, allow: [read, read]}`), `access word "read" is given twice`},
@@ -80,7 +88,11 @@ func TestProblems(t *testing.T) {
 		{"glob too complex", files(`{path: "/*a` + strings.Repeat("?", 20) + `", allow: [read]}`), `make too many combinations; use fewer`},
 		{"contradiction", head + "  files:\n    - {path: /a, allow: [read]}\n    - {path: /a, deny: [read, write]}\n", `f.yaml:8:7: error: path "/a" is both allowed and denied: read, see f.yaml:7:7`},
 		{"repetition", head + "  files:\n    - {path: /a, allow: [read]}\n    - {path: /a, allow: [read]}\n", `f.yaml:8:7: error: path "/a" has read twice, see f.yaml:7:7`},
+	}
+}
 
+func networkProblems() []problemCase {
+	return []problemCase{
 		{"no action", network(`{ip: 10.0.0.1, ports: [1]}`), `a network line needs one of allow, deny`},
 		{"unknown action", network(`{allow: conect, ip: 10.0.0.1}`), `unknown action "conect"; did you mean "connect"?`},
 		{"no target", network(`{allow: connect, ports: [443]}`), `f.yaml:7:7: error: a connect line needs one of cidr, ip, host, unix, to; add one`},
@@ -110,16 +122,23 @@ func TestProblems(t *testing.T) {
 		{"IPv6 only", network(`{allow: connect, cidr: "::/0"}`), `note: ::/0 covers IPv6 only, not IPv4`},
 		{"network contradiction", head + "  network:\n    - {allow: connect, ip: 10.0.0.1, ports: [1-9]}\n    - {deny: connect, cidr: 10.0.0.1/32, ports: [5]}\n", `f.yaml:8:7: error: {deny: connect, cidr: 10.0.0.1/32, ports: [5]} and f.yaml:7:7 allow and deny the same`},
 		{"network repetition", head + "  network:\n    - {allow: listen, ports: [1]}\n    - {allow: listen, ports: [1]}\n", `f.yaml:8:7: error: {allow: listen, ports: [1]} repeats what f.yaml:7:7 says`},
+	}
+}
 
+func otherProblems() []problemCase {
+	return []problemCase{
 		{"variable name", head + "  environment: {drop: [\"A-B\"]}\n", `f.yaml:6:24: error: "A-B" matches no variable's name`},
 		{"set name", head + "  environment: {set: {1A: x}}\n", `"1A" is no variable's name`},
 		{"set value", head + "  environment: {set: {A: 1}}\n", `the value of a variable must be text, not the number 1; put it in quotes: "1"`},
 		{"set twice", head + "  environment: {set: {A: x, A: y}}\n", `variable "A" is set twice`},
-
 		{"guardrail allows", guardHead + "  files:\n    - {path: /a, allow: [read]}\n", `f.yaml:7:7: error: a Guardrail can't allow; write deny`},
 		{"guardrail allows network", guardHead + "  network:\n    - {allow: listen, ports: [1]}\n", `f.yaml:7:7: error: a Guardrail can't allow`},
 		{"guardrail about nobody", strings.Replace(guardHead, `["spiffe://local/*"]`, "[]", 1), `the Guardrail is about nobody`},
-	} {
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for _, tt := range slices.Concat(documentProblems(), fileProblems(), networkProblems(), otherProblems()) {
 		t.Run(tt.name, func(t *testing.T) {
 			docs, ps := Parse("f.yaml", []byte(tt.text))
 			var all []string

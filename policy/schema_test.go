@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package policy_test
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 // alternatives of the top level.
 func buildSchema() (*jsonschema.Schema, error) {
 	r := &jsonschema.Reflector{Mapper: mapType, Anonymous: true}
-	if err := r.AddGoComments("bailiff.dev/bailiff", "./policy", jsonschema.WithFullComment()); err != nil {
+	if err := r.AddGoComments("bailiff.dev/bailiff/policy", ".", jsonschema.WithFullComment()); err != nil {
 		return nil, fmt.Errorf("read comments: %w", err)
 	}
 	for key, text := range r.CommentMap {

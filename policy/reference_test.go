@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package policy_test
 
 import (
 	"bytes"
-	_ "embed"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,9 +13,6 @@ import (
 
 	"bailiff.dev/bailiff/policy"
 )
-
-//go:embed reference.md.tmpl
-var referenceTemplate string
 
 // limit is a row of the table of limits.
 type limit struct {
@@ -48,12 +44,12 @@ func limits() []limit {
 // buildReference fills in the tables of the reference from the schema, the
 // limits and the presets.
 func buildReference(schema *jsonschema.Schema) ([]byte, error) {
-	t, err := template.New("reference").Funcs(template.FuncMap{
+	t, err := template.New("reference.md.tmpl").Funcs(template.FuncMap{
 		"fields":  func(def string) (string, error) { return fieldTable(schema.Definitions, def) },
 		"about":   func(def string) string { return schema.Definitions[def].Description },
 		"limits":  limits,
 		"presets": presets,
-	}).Parse(referenceTemplate)
+	}).ParseFiles("testdata/reference.md.tmpl")
 	if err != nil {
 		return nil, fmt.Errorf("parse reference template: %w", err)
 	}
