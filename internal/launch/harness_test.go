@@ -34,6 +34,7 @@ const (
 	parentMode = "__parent"
 	stubMode   = "__confine"
 	probeMode  = "__probe"
+	shellMode  = "__shell"
 )
 
 func TestMain(m *testing.M) {
@@ -46,6 +47,8 @@ func TestMain(m *testing.M) {
 		beParent(os.Args[2])
 	case stubMode:
 		os.Exit(Confine())
+	case shellMode:
+		os.Exit(beShell(os.Args[2:]))
 	case probeMode:
 		os.Exit(probe(os.Args[2:]))
 	}

@@ -4,6 +4,7 @@ package launch
 
 import (
 	"bufio"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -22,6 +23,7 @@ const patience = 10 * time.Second
 type running struct {
 	cmd   *exec.Cmd
 	child int
+	in    io.WriteCloser
 	out   *bufio.Reader
 }
 
@@ -35,12 +37,16 @@ func begin(t *testing.T, script string) *running {
 	if err != nil {
 		t.Fatal(err)
 	}
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-	r := &running{cmd: cmd, out: bufio.NewReader(pipe)}
+	r := &running{cmd: cmd, in: in, out: bufio.NewReader(pipe)}
 	for _, c := range r.line(t) {
 		r.child = r.child*10 + int(c-'0')
 	}
@@ -115,7 +121,7 @@ func TestKillingTheParentKillsTheCommand(t *testing.T) {
 
 func TestFollowsTheCommandsStop(t *testing.T) {
 	for _, sig := range []syscall.Signal{unix.SIGSTOP, unix.SIGTSTP, unix.SIGTTIN} {
-		r := begin(t, "echo ready; sleep 0.01; while [ ! -e /proc/self/none ]; do read x && exit 4; exit 5; done")
+		r := begin(t, "echo ready; read x; exit 5")
 		r.line(t)
 		if err := unix.Kill(r.child, sig); err != nil {
 			t.Fatal(err)
@@ -124,6 +130,8 @@ func TestFollowsTheCommandsStop(t *testing.T) {
 		if err := unix.Kill(r.cmd.Process.Pid, unix.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
+		eventually(t, "both go on", func() bool { return !stopped(r.child) && !stopped(r.cmd.Process.Pid) })
+		r.in.Close()
 		if ws := r.wait(t); ws.ExitStatus() != 5 {
 			t.Errorf("%v: %v", sig, ws)
 		}
