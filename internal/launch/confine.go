@@ -54,9 +54,7 @@ func (o *order) carryOut(joined func(session string) error) *Error {
 	if err != nil {
 		return failure(ExitFailed, "confine session %s: %v", session, err)
 	}
-	for _, w := range append(answer.GetWarnings(), warnings...) {
-		fmt.Fprintln(os.Stderr, "bailiff: warning:", printable(w))
-	}
+	warn(append(answer.GetWarnings(), warnings...))
 	environ := environment(os.Environ(), answer.GetDropEnvironment(), o.Identity, o.additions(answer))
 	file, missing := search(o.Command[0], environ)
 	if missing != nil {
@@ -152,6 +150,15 @@ func restrictTier(answer *controlv1.LaunchResponse) (warnings []string, err erro
 		return nil, nil
 	}
 	return nil, fmt.Errorf("bailiffd gave no file rules for the tier %q: install bailiff and bailiffd of one version", answer.GetTier())
+}
+
+// warn writes to standard error; that nobody reads it must not end the session
+// before it starts. The exec takes the handler away.
+func warn(warnings []string) {
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	for _, w := range warnings {
+		fmt.Fprintln(os.Stderr, "bailiff: warning:", printable(w))
+	}
 }
 
 // additions are the variables of the policy and those of every session.

@@ -80,6 +80,7 @@ type daemon struct {
 	socket  string
 	answer  *controlv1.LaunchResponse
 	refuse  error
+	meddle  func(pid int) // called in Launch, if set
 	summary *controlv1.SessionSummaryResponse
 
 	mu       sync.Mutex
@@ -139,6 +140,9 @@ func (d *daemon) Launch(ctx context.Context, r *connect.Request[controlv1.Launch
 		l.uid = strings.Fields(uids)[0]
 	}
 	d.launches = append(d.launches, l)
+	if d.meddle != nil {
+		d.meddle(int(l.peer.Pid))
+	}
 	if d.refuse != nil {
 		return nil, d.refuse
 	}

@@ -83,6 +83,29 @@ func TestRunsAsTheInvokingUser(t *testing.T) {
 	}
 }
 
+// TestLandlockOutOfReach: what the user can't reach anyway is no obstacle.
+func TestLandlockOutOfReach(t *testing.T) {
+	nobody, err := user.Lookup("nobody")
+	if err != nil || os.Geteuid() != 0 {
+		t.Skip("needs root, to become the user nobody")
+	}
+	closed := t.TempDir()
+	if err := os.Mkdir(closed+"/inner", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(closed, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d := landlocked(t, map[string]uint32{closed + "/inner": accessRead})
+	self := makeReachable(t)
+	cmd := d.parent(t, Options{Command: []string{"/bin/sh", "-c", "echo ran; cat /etc/passwd"}})
+	cmd.Path, cmd.Args[0] = self, self
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "SUDO_USER=nobody", "SUDO_UID=" + nobody.Uid, "SUDO_GID=" + nobody.Gid}
+	if r := finish(t, cmd); r.stdout != "ran\n" || r.code == 0 || strings.Contains(r.stderr, closed) {
+		t.Errorf("got %+v", r)
+	}
+}
+
 // makeReachable copies the test binary to where another user can run it.
 func makeReachable(t *testing.T) string {
 	t.Helper()

@@ -170,8 +170,21 @@ func TestLimitsAreTheCallers(t *testing.T) {
 	}
 }
 
-func TestNobodyReadsTheSummary(t *testing.T) {
+func TestEndsBeforeTheSession(t *testing.T) {
 	d := newDaemon(t)
+	d.meddle = func(pid int) { unix.Kill(pid, unix.SIGKILL) }
+	if r := d.shell(t, "echo ran"); r.code != 125 || r.stdout != "" || !strings.Contains(r.stderr, "killed before the session began") {
+		t.Errorf("killed: %+v", r)
+	}
+	d.meddle = func(pid int) { unix.Kill(pid, unix.SIGINT) }
+	if r := d.shell(t, "echo ran"); r.signal != unix.SIGINT || r.stdout+r.stderr != "" {
+		t.Errorf("interrupted: %+v", r)
+	}
+}
+
+func TestNobodyReadsStandardError(t *testing.T) {
+	d := newDaemon(t)
+	d.answer.Warnings = []string{"unread"}
 	d.summary.Denials = []*controlv1.Denial{{Operation: "open", Object: "/x", Count: 1}}
 	read, write, err := os.Pipe()
 	if err != nil {

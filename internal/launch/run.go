@@ -10,6 +10,8 @@ import (
 	"os/signal"
 	"runtime"
 	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
 )
 
 // Options say what to launch.
@@ -105,6 +107,8 @@ func (c *child) finish() (Status, outcome, error) {
 	status, err := c.follow()
 	r := <-done
 	switch {
+	case status.Signal == unix.SIGKILL && r.out.session == "":
+		err = errors.New("it was killed before the session began: see the log of bailiffd, and the kernel's for lack of memory")
 	case status.Signal != 0:
 		return status, r.out, err // killed, perhaps in the middle of a report
 	case err == nil && r.err == nil && r.out.session == "" && r.out.failure == nil:
