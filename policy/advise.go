@@ -71,12 +71,12 @@ func writePath(components []string) (string, bool) {
 
 // names reports whether a rule's line names a path itself, without wildcards.
 func names(line string, components []string) bool {
-	var l struct{ Path, Unix string }
+	var l struct{ Path, File, Unix string }
 	if yaml.Unmarshal([]byte(line), &l) != nil {
 		return false
 	}
 	text, ok := writePath(components)
-	return ok && (text == l.Path || text == l.Unix)
+	return ok && (text == l.Path || text == l.File || text == l.Unix)
 }
 
 // AdviseNet says which line would allow connecting to an address, or listening on

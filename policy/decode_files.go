@@ -22,10 +22,17 @@ func (d *decoder) fileLines(n *yaml.Node) []FileLine {
 
 func (d *decoder) fileLine(n *yaml.Node) FileLine {
 	l := FileLine{Pos: d.pos(n)}
-	seen := d.object(n, "a files line", []string{"path", "allow", "deny"}, func(key string, v *yaml.Node) {
+	known := []string{"path", "allow", "deny"}
+	if d.preset {
+		known = append(known, "file")
+	}
+	seen := d.object(n, "a files line", known, func(key string, v *yaml.Node) {
 		switch key {
 		case "path":
-			l.Path, l.pattern = d.path(v, "path")
+			l.Path, l.pattern = d.path(v, key)
+		case "file":
+			l.Path, l.pattern = d.path(v, key)
+			l.pattern.file = len(l.pattern.components) > 0
 		case "allow":
 			l.Allow = d.access(v, key)
 		case "deny":
@@ -33,7 +40,11 @@ func (d *decoder) fileLine(n *yaml.Node) FileLine {
 		}
 	})
 	if n.Kind == yaml.MappingNode {
-		d.require(n, seen, "path", `write path: /PATH`)
+		if d.preset {
+			d.oneOf(n, seen, "a files line", "path", "file")
+		} else {
+			d.require(n, seen, "path", `write path: /PATH`)
+		}
 		d.oneOf(n, seen, "a files line", "allow", "deny")
 	}
 	return l

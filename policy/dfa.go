@@ -50,6 +50,10 @@ type dfaBuilder struct {
 	key    []byte  // scratch
 }
 
+// nothingBelow stands for the set of a state that is a file: whatever were below
+// it is denied by default, and needs no transitions of its own.
+const nothingBelow = int32(-1)
+
 var (
 	errTooManyStates = fmt.Errorf("more than %d states", MaxStates)
 	errTooManyEdges  = fmt.Errorf("more than %d transitions", MaxEdges)
@@ -84,11 +88,15 @@ func (b *dfaBuilder) state(nodes []int32, before verdicts) (uint32, error) {
 	slices.Sort(nodes)
 	nodes = slices.Compact(nodes)
 	key := stateKey{verdicts: b.resolve(nodes, before)}
+	closed := slices.ContainsFunc(nodes, func(n int32) bool { return b.trie.nodes[n].file })
 	// Places from which nothing can be decided any more make no difference, and
 	// leaving them out lets many states be one.
 	open := ^stateOf(&key.verdicts).Guard
 	nodes = slices.DeleteFunc(nodes, func(n int32) bool { return b.trie.nodes[n].beyond&open == 0 })
 	key.set = b.intern(nodes)
+	if closed {
+		key.set = nothingBelow
+	}
 	if id, ok := b.ids[key]; ok {
 		return id, nil
 	}
@@ -181,6 +189,11 @@ func stateOf(v *verdicts) State {
 // expand fills in the transitions of a state.
 func (b *dfaBuilder) expand(s uint32) error {
 	key := b.keys[s]
+	if key.set == nothingBelow {
+		to, err := b.state(nil, verdicts{})
+		b.out.States[s].Default = to
+		return err
+	}
 	set := b.sets[key.set]
 	fallback, err := b.state(b.trie.onAny(b.one[:0], set), key.verdicts)
 	if err != nil {

@@ -104,6 +104,16 @@ func (g generator) documents(t *testing.T) []Document {
 	return docs
 }
 
+// makeFiles turns some lines into file lines, as presets have them.
+func (g generator) makeFiles(docs []Document) {
+	for i := range docs {
+		for j := range docs[i].Policy.Files {
+			p := &docs[i].Policy.Files[j].pattern
+			p.file = len(p.components) > 0 && g.IntN(6) == 0
+		}
+	}
+}
+
 func (g generator) components() []string {
 	if g.IntN(8) == 0 {
 		return []string{abstractName, pick(g, "a", "ab", "b", "/a/b", "a*")}
@@ -125,6 +135,7 @@ func TestCompiledAgreesWithReference(t *testing.T) {
 	g := generator{rand.New(rand.NewPCG(1, 2))}
 	for range policies {
 		docs := g.documents(t)
+		g.makeFiles(docs)
 		ref, err := NewReference(testAgent, docs)
 		if err != nil {
 			t.Fatal(err)

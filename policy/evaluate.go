@@ -42,6 +42,9 @@ func (e *Reference) File(components []string, right Access) Decision {
 	bestDepth := -1
 	for i := range e.rules.files {
 		r := &e.rules.files[i]
+		if r.pattern.file && r.pattern.above(components) {
+			return Decision{} // nothing is below a file
+		}
 		if r.access&right == 0 {
 			continue
 		}
@@ -91,6 +94,11 @@ func (p *pattern) depth(components []string, shortest bool) int {
 		}
 	}
 	return depth
+}
+
+// above reports whether a pattern matches a directory above a path.
+func (p *pattern) above(components []string) bool {
+	return len(components) > 0 && p.depth(components[:len(components)-1], true) >= 0
 }
 
 func matchComponents(pattern []component, path []string) bool {

@@ -14,6 +14,7 @@ type pattern struct {
 	components []component
 	abstract   bool // an abstract Unix socket: one component, its name
 	wild       bool // some component is not literal
+	file       bool // a file line of a preset: what it matches has nothing below
 }
 
 type componentKind uint8

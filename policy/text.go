@@ -55,7 +55,11 @@ func fileLineText(l *FileLine) string {
 	if l.Deny != 0 {
 		word, access = "deny", l.Deny
 	}
-	return "{path: " + quote(l.Path) + ", " + word + ": [" + strings.Join(access.Words(), ", ") + "]}"
+	field := "path"
+	if l.pattern.file {
+		field = "file"
+	}
+	return "{" + field + ": " + quote(l.Path) + ", " + word + ": [" + strings.Join(access.Words(), ", ") + "]}"
 }
 
 // networkLineText renders a network line in flow form.

@@ -29,6 +29,7 @@ type trieNode struct {
 	any      int32   // child on any one component; 0: none
 	deep     int32   // child for "**"; 0: none
 	isDeep   bool    // stays on any component
+	file     bool    // a file line ends here
 	rules    []int32 // rules whose pattern ends here, ascending
 	beyond   Access  // rights that rules ending further on are about
 }
@@ -83,6 +84,7 @@ func (t *trie) insert(rule int32) {
 		at = t.child(at, c)
 	}
 	t.nodes[at].rules = append(t.nodes[at].rules, rule)
+	t.nodes[at].file = t.nodes[at].file || p.file
 }
 
 // child returns the child of a node for a component, which is the last one or new.
@@ -139,9 +141,16 @@ func (t *trie) lookAhead() {
 	}
 }
 
+// closes is no right: it keeps the places of file lines from being left out, since
+// they decide about what is below them.
+const closes = Access(1) << 7
+
 // rights are what the rules that end at a node or further on are about.
 func (t *trie) rights(n int32) Access {
 	access := t.nodes[n].beyond
+	if t.nodes[n].file {
+		access |= closes
+	}
 	for _, r := range t.nodes[n].rules {
 		access |= t.rules[r].access
 	}
