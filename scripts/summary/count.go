@@ -93,12 +93,21 @@ func parents(ended []event) (hasChild, hasFailed map[id]bool) {
 	return hasChild, hasFailed
 }
 
+// reasonOf finds a skip's reason in the test's output: after skipReason, or else
+// in the message before the "--- SKIP" line: "    x_test.go:1: why".
 func reasonOf(output string) string {
 	if _, after, ok := strings.Cut(output, skipReason); ok {
 		reason, _, _ := strings.Cut(after, "\n")
 		return reason
 	}
-	return "no reason given"
+	reason := "no reason given"
+	for line := range strings.Lines(output) {
+		position, message, ok := strings.Cut(strings.TrimSpace(line), ": ")
+		if ok && strings.Contains(position, ".go:") {
+			reason = message
+		}
+	}
+	return reason
 }
 
 // printTable prints the counts, last of all those of everything, and returns how

@@ -21,69 +21,76 @@ func events(lines ...string) string {
 	return out.String()
 }
 
+var summaryTests = []struct {
+	name   string
+	input  string
+	record []string
+	ci     bool
+	last   string
+	within string // what else the table says
+	fails  bool
+}{
+	{
+		name:  "leaves are counted, parents are not",
+		input: events("start p", "run p T", "run p T/a", "pass p T/a", "run p T/b", "pass p T/b", "pass p T", "pass p"),
+		last:  "2 passed, 0 failed, 0 skipped",
+	},
+	{
+		name:   "a parent that fails by itself",
+		input:  events("start p", "run p T", "run p T/a", "pass p T/a", "fail p T", "fail p"),
+		last:   "1 passed, 1 failed, 0 skipped",
+		within: "native: p T\n",
+		fails:  true,
+	},
+	{
+		name:  "a package that does not build",
+		input: events("fail p"),
+		last:  "0 passed, 1 failed, 0 skipped",
+		fails: true,
+	},
+	{
+		name:   "a skip with its reason",
+		input:  events("start p", "run p T", "output p T : x_test.go:1: SKIP-REASON: full tier: refused", "skip p T", "pass p"),
+		last:   "0 passed, 0 failed, 1 skipped",
+		within: "1  native: full tier: refused\n",
+	},
+	{
+		name:   "a skip with a message",
+		input:  events("start p", "run p T", "output p T :     x_test.go:1: too old: 2", "output p T : --- SKIP: T", "skip p T", "pass p"),
+		last:   "0 passed, 0 failed, 1 skipped",
+		within: "1  native: too old: 2\n",
+	},
+	{
+		name:  "a missing tool in CI",
+		input: events("start p", "run p T", "output p T : SKIP-REASON: tool: x is missing", "skip p T", "pass p"),
+		ci:    true,
+		last:  "0 passed, 1 failed, 0 skipped",
+		fails: true,
+	},
+	{
+		name:   "a guest that died",
+		input:  events("start p", "run p T") + "vm: the guest died\n",
+		record: []string{"-expect", "p q"},
+		last:   "0 passed, 2 failed, 0 skipped",
+		within: "native: q\n",
+		fails:  true,
+	},
+	{
+		name:   "a guest that can't be had",
+		record: []string{"-expect", "p q", "-skip", "vm: cannot run: no qemu"},
+		last:   "0 passed, 0 failed, 2 skipped",
+	},
+	{
+		name:   "a guest that can't be had in CI",
+		record: []string{"-expect", "p q", "-skip", "vm: cannot run: no qemu"},
+		ci:     true,
+		last:   "0 passed, 2 failed, 0 skipped",
+		fails:  true,
+	},
+}
+
 func TestSummary(t *testing.T) {
-	tests := []struct {
-		name   string
-		input  string
-		record []string
-		ci     bool
-		last   string
-		within string // what else the table says
-		fails  bool
-	}{
-		{
-			name:  "leaves are counted, parents are not",
-			input: events("start p", "run p T", "run p T/a", "pass p T/a", "run p T/b", "pass p T/b", "pass p T", "pass p"),
-			last:  "2 passed, 0 failed, 0 skipped",
-		},
-		{
-			name:   "a parent that fails by itself",
-			input:  events("start p", "run p T", "run p T/a", "pass p T/a", "fail p T", "fail p"),
-			last:   "1 passed, 1 failed, 0 skipped",
-			within: "native: p T\n",
-			fails:  true,
-		},
-		{
-			name:  "a package that does not build",
-			input: events("fail p"),
-			last:  "0 passed, 1 failed, 0 skipped",
-			fails: true,
-		},
-		{
-			name:   "a skip with its reason",
-			input:  events("start p", "run p T", "output p T : x_test.go:1: SKIP-REASON: full tier: refused", "skip p T", "pass p"),
-			last:   "0 passed, 0 failed, 1 skipped",
-			within: "1  native: full tier: refused\n",
-		},
-		{
-			name:  "a missing tool in CI",
-			input: events("start p", "run p T", "output p T : SKIP-REASON: tool: x is missing", "skip p T", "pass p"),
-			ci:    true,
-			last:  "0 passed, 1 failed, 0 skipped",
-			fails: true,
-		},
-		{
-			name:   "a guest that died",
-			input:  events("start p", "run p T") + "vm: the guest died\n",
-			record: []string{"-expect", "p q"},
-			last:   "0 passed, 2 failed, 0 skipped",
-			within: "native: q\n",
-			fails:  true,
-		},
-		{
-			name:   "a guest that can't be had",
-			record: []string{"-expect", "p q", "-skip", "vm: cannot run: no qemu"},
-			last:   "0 passed, 0 failed, 2 skipped",
-		},
-		{
-			name:   "a guest that can't be had in CI",
-			record: []string{"-expect", "p q", "-skip", "vm: cannot run: no qemu"},
-			ci:     true,
-			last:   "0 passed, 2 failed, 0 skipped",
-			fails:  true,
-		},
-	}
-	for _, test := range tests {
+	for _, test := range summaryTests {
 		t.Run(test.name, func(t *testing.T) {
 			text, err := summarize(t, test.input, test.record, test.ci)
 			if (err != nil) != test.fails {
