@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Everything whose layout both the kernel programs and Go see. Go's side is
+ * generated from the object's BTF (bpf2go -type); nothing here is written twice.
+ * Change ABI_VERSION with any change of a struct, an enum value or a map.
+ */
+#ifndef BAILIFF_ABI_H
+#define BAILIFF_ABI_H
+
+#define ABI_VERSION 1
+
+enum limits {
+	MAX_DEPTH = 64,		/* components of a path, mounts included; deeper is denied */
+	MAX_NAME = 256,		/* bytes of a component, with its NUL */
+	MAX_AGENTS = 1024,	/* agents with a ruleset at once; number 0 is nobody */
+	MAX_STATES = 1 << 20,	/* a cached state number has 20 bits */
+	MAX_ANCESTORS = 8,	/* processes told of in an event */
+	COMM_LEN = 16,
+	EXE_LEN = 256,		/* bytes of the executable's path kept with the label */
+	PATH_SHORT = 256,	/* bytes of paths in a short event */
+	PATH_LONG = 4096,	/* bytes of paths in a long one; longer paths are cut, and say so */
+	DIRCACHE = 1 << 16,	/* slots of the directory cache */
+	UNIX_NAME = 108,	/* sun_path */
+};
+
+/* Rights on a file or a Unix socket; policy.Access has the same bits. */
+enum access {
+	ACCESS_READ = 1 << 0,
+	ACCESS_WRITE = 1 << 1,
+	ACCESS_CREATE = 1 << 2,
+	ACCESS_DELETE = 1 << 3,
+	ACCESS_EXECUTE = 1 << 4,
+	ACCESS_CONNECT = 1 << 5,
+	ACCESS_COUNT = 6,
+};
+
+/* What was tried. New ones go before OP_COUNT. */
+enum operation {
+	OP_NONE,
+	OP_OPEN,
+	OP_EXEC,
+	OP_MAP,			/* executable mapping of a file */
+	OP_CREATE,
+	OP_MKDIR,
+	OP_MKNOD,
+	OP_SYMLINK,
+	OP_LINK,
+	OP_UNLINK,
+	OP_RMDIR,
+	OP_RENAME,
+	OP_TRUNCATE,
+	OP_CHMOD,
+	OP_CHOWN,
+	OP_TIMES,
+	OP_XATTR,
+	OP_SOCKET,
+	OP_BIND,
+	OP_LISTEN,
+	OP_CONNECT,
+	OP_SEND,
+	OP_UNIX_CONNECT,
+	OP_PACKET,		/* an IP packet that no earlier check had judged */
+	OP_MOUNT,
+	OP_NAMESPACE,
+	OP_PTRACE,
+	OP_BPF,
+	OP_SIGNAL,
+	OP_COUNT,
+};
+
+enum verdict {
+	VERDICT_ALLOW,
+	VERDICT_DENY,
+	VERDICT_AUDIT,		/* would have been denied; the policy only watches */
+	VERDICT_COUNT,
+};
+
+/* Why, where no rule says it. */
+enum reason {
+	REASON_RULE,		/* event.rule decided */
+	REASON_DEFAULT,		/* no rule allows it */
+	REASON_OUTSIDE,		/* the path does not lead to the host's root: detached mount, other root */
+	REASON_DEEP,		/* more than MAX_DEPTH components */
+	REASON_RACE,		/* renames kept changing the path while it was read */
+	REASON_FAULT,		/* a kernel read or lookup failed */
+	REASON_WIDER,		/* the new name would have wider rights than the old */
+	REASON_DEVICE,		/* a device node, which no session may make */
+	REASON_SOCKET,		/* a socket family, type or protocol that sessions have no use for */
+	REASON_PRIVILEGE,	/* an operation that would reach outside the session */
+	REASON_NO_LABEL,	/* in a session's cgroup, without a label */
+	REASON_COUNT,
+};
+
+/* Where an event's object is described. */
+enum object {
+	OBJECT_NONE,
+	OBJECT_PATH,		/* path: components, leaf first, each ended by a NUL */
+	OBJECT_INET,		/* address, port, protocol */
+	OBJECT_UNIX,		/* path as above, or an abstract name in path */
+	OBJECT_ABSTRACT,
+	OBJECT_SOCKET,		/* family, type, protocol of a socket() call */
+	OBJECT_TASK,		/* peer: the process acted upon */
+};
+
+/* What a verdict is counted as. */
+enum kind {
+	KIND_FILE,
+	KIND_EXEC,
+	KIND_NETWORK,
+	KIND_UNIX,
+	KIND_GUARD,
+	KIND_COUNT,
+};
+
+/* agent.flags */
+enum agent_flag {
+	AGENT_AUDIT = 1 << 0,	/* allow, and tell what would have been denied */
+	AGENT_SELF = 1 << 1,	/* may connect to what its own session listens on */
+};
+
+/* state.flags */
+enum state_flag {
+	STATE_EDGES = 1 << 0,	/* has edges: look the component up */
+};
+
+/* sock_info.flags */
+enum sock_flag {
+	SOCK_ADMITTED = 1 << 0,	/* peer, port and generation say what was admitted */
+	SOCK_SELF = 1 << 1,	/* admitted because its own session listens there */
+};
+
+/*
+ * The label of a confined task: value of the task storage map. The first part
+ * is set once, by the daemon for the first task and by task_alloc for all that
+ * descend from it. The rest is scratch of the programs that run in the task:
+ * they can be preempted, so per-CPU memory would not do, and no two of them run
+ * in one task at once.
+ */
+struct label {
+	__u64 session;
+	__u64 cgroup;		/* id of the session's cgroup */
+	__u32 agent;		/* index into agents */
+	__u32 exe_len;
+	char exe[EXE_LEN];	/* components of the executable's path, leaf first, each ended by a NUL */
+
+	__u64 generation;	/* that this decision goes by */
+	__u32 state;		/* where the walk ended; 0: nowhere, see reason */
+	__u32 also;		/* the same along the superblock's own route, where that differs; 0: it does not */
+	__u32 reason;		/* enum reason, of a walk that ended nowhere */
+	__u32 bytes;		/* length of what is in name */
+	__u64 at;		/* dentry and vfsmount where a walk goes on */
+	__u64 mount;
+	__u64 hash[MAX_DEPTH];	/* keyed hashes of the components, leaf first */
+	__u64 dentry[MAX_DEPTH];/* their dentries, for their names */
+	char name[MAX_NAME];
+};
+
+/* A session, found by the id of its cgroup. */
+struct session {
+	__u64 session;
+	__u32 agent;
+	__u32 pad;
+};
+
+/*
+ * What decides for an agent. Each field has two slots; generation & 1 says
+ * which one is in force, so that one write puts a whole new set of policies
+ * in force for every agent at once.
+ */
+struct agent {
+	__u32 start[2];		/* state of "/"; 0: no ruleset, everything is denied */
+	__u32 net_out[2];	/* tables of addresses to connect to; 0: none */
+	__u32 net_in[2];	/* tables of addresses to listen on; 0: none */
+	__u32 self[2];		/* the `to: self` rule */
+	__u32 flags[2];		/* enum agent_flag */
+};
+
+/* A state of the path automaton; see policy.State. Number 0 denies everything. */
+struct state {
+	__u32 next;		/* for a component with no edge */
+	__u32 glob;		/* node of the byte automaton to start at; 0: none */
+	__u8 allow;
+	__u8 deny;		/* by an explicit line */
+	__u8 guard;		/* by a guardrail */
+	__u8 any;		/* union of allow over all states reachable from here */
+	__u8 all;		/* intersection of the same */
+	__u8 flags;		/* enum state_flag */
+	__u16 pad;
+	__u32 rule[ACCESS_COUNT];/* who decided, by access bit; 0: the default */
+};
+
+/* Key of a transition: a literal has class 0, a glob has hash 0. */
+struct edge {
+	__u64 hash;
+	__u32 state;
+	__u32 class;
+};
+
+/* A node of the byte automaton. Number 0 is dead. */
+struct glob_node {
+	__u32 next[256];
+	__u32 class;
+};
+
+/* Key of the address table: longest prefix of {table, address}. IPv4 is mapped. */
+struct net_key {
+	__u32 prefixlen;
+	__u32 table;
+	__u8 address[16];
+};
+
+/* Key of the port table: longest prefix of {set, protocol, port}. */
+struct port_key {
+	__u32 prefixlen;
+	__u32 set;
+	__u8 protocol;
+	__u8 pad;
+	__be16 port;
+};
+
+struct port_value {
+	__u32 rule;
+	__u8 allow;
+	__u8 guard;
+	__u16 pad;
+};
+
+/* What is known of a session's socket: value of the socket storage map. */
+struct sock_info {
+	__u64 session;
+	__u64 generation;
+	__u32 agent;
+	__u16 port;		/* host order */
+	__u8 protocol;
+	__u8 flags;		/* enum sock_flag */
+	__u8 peer[16];		/* IPv4 is mapped */
+};
+
+/* Where a filesystem is mounted on the host: hashes of that path's components, leaf first. */
+struct home {
+	__u32 depth;
+	__u32 pad;
+	__u64 hash[MAX_DEPTH];
+};
+
+/* Counts of one agent, per CPU. */
+struct counters {
+	__u64 verdicts[KIND_COUNT * VERDICT_COUNT];
+	__u64 dropped;		/* events that found the ring full */
+};
+
+struct ancestor {
+	__u32 pid;
+	char comm[COMM_LEN];
+};
+
+/*
+ * One verdict, told. The object's path follows in the same record (struct
+ * event_short or event_long): path_len bytes of it, then target_len bytes of
+ * the second path of a rename or link.
+ */
+struct event {
+	__u8 version;		/* ABI_VERSION */
+	__u8 operation;
+	__u8 verdict;
+	__u8 reason;
+	__u8 access;		/* what was asked for */
+	__u8 object;		/* enum object */
+	__u8 ancestors;		/* how many */
+	__u8 cut;		/* the paths did not fit: their beginnings are missing */
+	__u64 boot_ns;		/* bpf_ktime_get_boot_ns */
+	__u64 session;
+	__u64 generation;
+	__u32 agent;
+	__u32 rule;
+	__u32 pid;		/* 0: not in the context of a task of the session */
+	__u32 tid;
+	__u32 uid;
+	__u32 peer;		/* process id of OBJECT_TASK */
+	__u16 family;		/* of the socket */
+	__u16 type;
+	__u16 protocol;		/* IP protocol */
+	__u16 port;		/* host order */
+	__u8 address[16];	/* IPv4 is mapped */
+	__u32 exe_len;
+	__u32 path_len;
+	__u32 target_len;
+	__u32 device;		/* not 0: path is within the filesystem with this s_dev */
+	struct ancestor ancestor[MAX_ANCESTORS];
+	char exe[EXE_LEN];
+};
+
+struct event_short {
+	struct event event;
+	char path[PATH_SHORT + MAX_NAME];
+};
+
+struct event_long {
+	struct event event;
+	char path[PATH_LONG + MAX_NAME];
+};
+
+#endif

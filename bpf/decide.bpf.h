@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The one allow or deny decision about a path, and the way into every hook.
+ */
+#ifndef BAILIFF_DECIDE_BPF_H
+#define BAILIFF_DECIDE_BPF_H
+
+/* The label of the current task, in *label: 0: not confined; 1: confined; less: denied. */
+static __always_inline int enter(struct label **label)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	__u64 cgroup;
+
+	if (!t->bpf_storage)
+		return 0;
+	*label = bpf_task_storage_get(&labels, t, 0, 0);
+	if (*label) {
+		(*label)->generation = *(volatile __u64 *)&generation;
+		return 1;
+	}
+	/* Storage of somebody else's, or (6.1) a lookup that found it busy: the cgroup tells. */
+	cgroup = bpf_get_current_cgroup_id();
+	return bpf_map_lookup_elem(&sessions, &cgroup) ? -EACCES : 0;
+}
+
+static __always_inline struct agent *agent_of(__u32 number)
+{
+	return bpf_map_lookup_elem(&agents, &number);
+}
+
+/* Audit mode lets through what no guardrail forbids. */
+static __always_inline bool only_watch(struct agent *agent, __u64 generation, bool guarded)
+{
+	return agent && !guarded && (agent->flags[generation & 1] & AGENT_AUDIT);
+}
+
+static __always_inline __u32 lowest(__u8 access)
+{
+	__u32 i;
+
+	for (i = 0; i < ACCESS_COUNT - 1; i++)
+		if (access & 1 << i)
+			break;
+	return i;
+}
+
+/* Weigh label.state and label.also against a->access; fills a's verdict, rule and reason. */
+static __always_inline void weigh(struct label *l, struct agent *agent, struct act *a)
+{
+	struct state *s, *also;
+	__u8 missing, guard;
+
+	s = bpf_map_lookup_elem(&states, &l->state);
+	also = bpf_map_lookup_elem(&states, &l->also);
+	if (!l->state || !s || !also) {
+		a->reason = l->reason ?: REASON_FAULT;
+		a->rule = 0;
+		a->verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+		return;
+	}
+	missing = a->access & ~s->allow;
+	guard = s->guard;
+	if (!missing && l->also) {
+		missing = a->access & also->deny;
+		s = missing ? also : s;
+		guard |= also->guard;
+	}
+	a->verdict = VERDICT_ALLOW;
+	if (missing)
+		a->verdict = only_watch(agent, l->generation, missing & guard) ? VERDICT_AUDIT : VERDICT_DENY;
+	a->rule = s->rule[lowest(missing ?: a->access)];
+	a->reason = a->rule ? REASON_RULE : REASON_DEFAULT;
+}
+
+/* Judge one path; tells unless it is allowed. */
+static __noinline int judge(struct label *l, struct act *a, struct dentry *d, struct vfsmount *mnt)
+{
+	struct agent *agent = agent_of(l->agent);
+	__u32 start = agent ? agent->start[l->generation & 1] : 0;
+
+	resolve(l, d, mnt, start);
+	weigh(l, agent, a);
+	if (a->verdict == VERDICT_ALLOW) {
+		count(l->agent, a->kind, VERDICT_ALLOW);
+		return 0;
+	}
+	tell_path(l, a, d, mnt, NULL);
+	return a->verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
+/*
+ * May the object at the old name get the new one? Only where nothing under the
+ * new name can be wider than under the old: the same state, or one whose
+ * widest right is within the old one's narrowest.
+ */
+static __always_inline bool not_wider(__u32 old, __u32 new, bool directory)
+{
+	struct state *from, *to;
+
+	if (old == new)
+		return true;
+	from = bpf_map_lookup_elem(&states, &old);
+	to = bpf_map_lookup_elem(&states, &new);
+	if (!from || !to)
+		return false;
+	if (directory)
+		return !(to->any & ~from->all);
+	return !(to->allow & ~from->allow & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE | ACCESS_CONNECT));
+}
+
+/*
+ * Judge a rename or a link: a->access at the old name, a->access_new at the new
+ * one, and no wider rights there. Tells unless it is allowed.
+ */
+static __noinline int judge_move(struct label *l, struct act *a, struct dentry *old, struct dentry *new,
+				 struct vfsmount *mnt)
+{
+	struct agent *agent = agent_of(l->agent);
+	__u32 start = agent ? agent->start[l->generation & 1] : 0;
+	struct inode *inode = old->d_inode;
+	__u32 old_state, old_also;
+	bool directory;
+
+	resolve(l, old, mnt, start);
+	weigh(l, agent, a);
+	old_state = l->state;
+	old_also = l->also;
+	if (a->verdict == VERDICT_ALLOW) {
+		a->access = a->access_new;
+		resolve(l, new, mnt, start);
+		weigh(l, agent, a);
+	}
+	if (a->verdict == VERDICT_ALLOW) {
+		directory = !inode || S_ISDIR(inode->i_mode);
+		if (!not_wider(old_state, l->state, directory) ||
+		    (old_also && !not_wider(old_also, l->also, directory)) ||
+		    (a->exchange && !not_wider(l->state, old_state, true))) {
+			a->reason = REASON_WIDER;
+			a->verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+		}
+	}
+	if (a->verdict == VERDICT_ALLOW) {
+		count(l->agent, a->kind, VERDICT_ALLOW);
+		return 0;
+	}
+	tell_path(l, a, old, mnt, new);
+	return a->verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
+#endif

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The one way to tell of a verdict. Nothing here can change one: an event that
+ * finds the ring full is dropped and counted.
+ */
+#ifndef BAILIFF_EVENT_BPF_H
+#define BAILIFF_EVENT_BPF_H
+
+/* What to tell, gathered by a hook. */
+struct act {
+	__u8 operation;
+	__u8 kind;
+	__u8 access;		/* what is asked for */
+	__u8 access_new;	/* of a rename or link: what is asked for at the new name */
+	__u8 exchange;		/* the two names of a rename change places */
+	__u8 object;
+	__u8 verdict;
+	__u8 reason;
+	__u16 port;
+	__u16 protocol;
+	__u32 rule;
+	__u32 peer;
+	__u16 family;
+	__u16 type;
+	__u8 address[16];
+};
+
+/* Who did it: from a task's label, or from a socket. */
+struct who {
+	__u64 session;
+	__u64 generation;
+	__u32 agent;
+};
+
+static __always_inline void count(__u32 agent, __u32 kind, __u32 verdict)
+{
+	struct counters *c = bpf_map_lookup_elem(&counts, &agent);
+	__u32 at = kind * VERDICT_COUNT + verdict;
+
+	if (c && at < KIND_COUNT * VERDICT_COUNT)
+		c->verdicts[at]++;
+}
+
+static __always_inline void count_drop(__u32 agent)
+{
+	struct counters *c = bpf_map_lookup_elem(&counts, &agent);
+
+	if (c)
+		c->dropped++;
+}
+
+static __always_inline void fill_ancestors(struct event *e, struct task_struct *t)
+{
+	struct task_struct *up;
+	__u32 i;
+
+	for (i = 0; i < MAX_ANCESTORS; i++) {
+		up = t->real_parent;
+		if (!up || up == t || !up->tgid)
+			break;
+		t = up;
+		e->ancestor[i].pid = t->tgid;
+		bpf_probe_read_kernel_str(e->ancestor[i].comm, COMM_LEN, t->comm);
+	}
+	e->ancestors = i;
+}
+
+/* Everything but the paths. task: the current task is the one that acts. */
+static __always_inline void fill(struct event *e, const struct who *who, const struct act *a,
+				 struct label *l, bool task)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	__u32 i;
+
+	e->version = ABI_VERSION;
+	e->operation = a->operation;
+	e->verdict = a->verdict;
+	e->reason = a->reason;
+	e->access = a->access;
+	e->object = a->object;
+	e->cut = 0;
+	e->boot_ns = bpf_ktime_get_boot_ns();
+	e->session = who->session;
+	e->generation = who->generation;
+	e->agent = who->agent;
+	e->rule = a->rule;
+	e->peer = a->peer;
+	e->family = a->family;
+	e->type = a->type;
+	e->protocol = a->protocol;
+	e->port = a->port;
+	for (i = 0; i < sizeof(e->address); i++)
+		e->address[i] = a->address[i];
+	e->path_len = 0;
+	e->target_len = 0;
+	e->device = 0;
+	e->pid = 0;
+	e->tid = 0;
+	e->uid = 0;
+	e->ancestors = 0;
+	e->exe_len = 0;
+	if (!task)
+		return;
+	e->pid = t->tgid;
+	e->tid = t->pid;
+	e->uid = (__u32)bpf_get_current_uid_gid();
+	fill_ancestors(e, t);
+	if (l) {
+		e->exe_len = l->exe_len;
+		bpf_probe_read_kernel(e->exe, EXE_LEN, l->exe);
+	}
+}
+
+/* An event without a path. */
+static __noinline int tell(const struct who *who, const struct act *a, struct label *l, bool task)
+{
+	struct event *e;
+
+	count(who->agent, a->kind, a->verdict);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_drop(who->agent);
+		return 0;
+	}
+	fill(e, who, a, l, task);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/*
+ * Append the names of the n collected dentries, leaf first, at off; size is
+ * what path holds. What does not fit is left out and event.cut says so.
+ */
+static __always_inline __u32 put_names(struct label *l, struct event *e, char *path, __u32 size,
+				       __u32 off, __u32 n)
+{
+	__u32 i;
+
+	for (i = 0; i < MAX_DEPTH; i++) {
+		struct dentry *d = (struct dentry *)l->dentry[i];
+		const unsigned char *name = NULL;
+		long len;
+
+		if (i >= n)
+			break;
+		if (off > size - MAX_NAME) {
+			e->cut = 1;
+			break;
+		}
+		bpf_core_read(&name, sizeof(name), &d->d_name.name);
+		len = bpf_probe_read_kernel_str(path + off, MAX_NAME, name);
+		if (len <= 0)
+			break;
+		off += len & (2 * MAX_NAME - 1);
+	}
+	return off;
+}
+
+__noinline __u32 put_names_short(struct label *l, struct event_short *r, __u32 n)
+{
+	if (!l || !r)
+		return 0;
+	return put_names(l, &r->event, r->path, sizeof(r->path), 0, n);
+}
+
+__noinline __u32 put_names_long(struct label *l, struct event_long *r, __u32 off, __u32 n)
+{
+	if (!l || !r)
+		return 0;
+	return put_names(l, &r->event, r->path, sizeof(r->path), off, n);
+}
+
+__noinline __u32 names_length(struct label *l, __u32 n)
+{
+	__u32 bytes = 0, len, i;
+
+	if (!l)
+		return 0;
+	for (i = 0; i < MAX_DEPTH; i++) {
+		struct dentry *d = (struct dentry *)l->dentry[i];
+
+		if (i >= n)
+			break;
+		len = 0;
+		bpf_core_read(&len, sizeof(len), &d->d_name.len);
+		bytes += len + 1;
+	}
+	return bytes;
+}
+
+/* Collect for telling: where the walk ends nowhere, what it saw until then. */
+static __always_inline __u32 collect_names(struct label *l, struct dentry *d, struct vfsmount *mnt)
+{
+	__u32 i, n;
+
+	for (i = 0; i < MAX_DEPTH; i++)
+		l->dentry[i] = 0;
+	n = collect(l, d, mnt);
+	if (!l->reason)
+		return n;
+	for (n = 0; n < MAX_DEPTH; n++)
+		if (!l->dentry[n])
+			break;
+	return n;
+}
+
+static __always_inline struct who who_of(const struct label *l)
+{
+	struct who who = { .session = l->session, .generation = l->generation, .agent = l->agent };
+
+	return who;
+}
+
+static __noinline int tell_long(struct label *l, const struct act *a, __u32 n, struct dentry *d2,
+				struct vfsmount *mnt)
+{
+	struct event_long *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	struct who who = who_of(l);
+	__u32 off;
+
+	if (!r) {
+		count_drop(l->agent);
+		return 0;
+	}
+	fill(&r->event, &who, a, l, true);
+	off = put_names_long(l, r, 0, n);
+	r->event.path_len = off;
+	if (d2) {
+		n = collect_names(l, d2, mnt);
+		off = put_names_long(l, r, off, n);
+		r->event.target_len = off - r->event.path_len;
+	}
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+static __noinline int tell_short(struct label *l, const struct act *a, __u32 n, __u32 device)
+{
+	struct event_short *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	struct who who = who_of(l);
+
+	if (!r) {
+		count_drop(l->agent);
+		return 0;
+	}
+	fill(&r->event, &who, a, l, true);
+	r->event.device = device;
+	r->event.path_len = put_names_short(l, r, n);
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+/* An event about the path of d, and of d2 where that is not NULL. Spoils the label's scratch. */
+static __noinline int tell_path(struct label *l, const struct act *a, struct dentry *d,
+				struct vfsmount *mnt, struct dentry *d2)
+{
+	__u32 n;
+
+	count(l->agent, a->kind, a->verdict);
+	n = collect_names(l, d, mnt);
+	if (!d2 && names_length(l, n) <= PATH_SHORT)
+		return tell_short(l, a, n, 0);
+	return tell_long(l, a, n, d2, mnt);
+}
+
+/* An event about an abstract socket, whose name of len bytes is in label.name. */
+static __noinline int tell_name(struct label *l, const struct act *a, __u32 len)
+{
+	struct who who = who_of(l);
+	struct event_short *r;
+
+	count(l->agent, a->kind, a->verdict);
+	r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	if (!r) {
+		count_drop(l->agent);
+		return 0;
+	}
+	fill(&r->event, &who, a, l, true);
+	bpf_probe_read_kernel(r->path, UNIX_NAME, l->name);
+	r->event.path_len = len;
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+/* An event about an object of which no mount is known. The label's scratch holds its n components. */
+static __noinline int tell_inode(struct label *l, const struct act *a, struct dentry *d, __u32 n)
+{
+	count(l->agent, a->kind, a->verdict);
+	return tell_short(l, a, n, d->d_sb->s_dev);
+}
+
+#endif

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Files: open, and every operation on a name or on metadata.
+ */
+#ifndef BAILIFF_FILE_BPF_H
+#define BAILIFF_FILE_BPF_H
+
+/* Reopened pipes and the like, and files under an overlay, whose opening was judged on the overlay. */
+enum internal {
+	NOT_INTERNAL,
+	INTERNAL_ANONYMOUS,	/* of a filesystem that only the kernel mounts */
+	INTERNAL_BACKING,
+};
+
+static __always_inline enum internal internal_mount(struct vfsmount *mnt, struct super_block *sb)
+{
+	struct mount *m;
+	void *ns = NULL;
+
+	if (sb->s_flags & SB_KERNMOUNT)
+		return INTERNAL_ANONYMOUS;
+	/* Only beyond an overlay is the acting credential not the task's own. */
+	if (bpf_get_current_task_btf()->cred == bpf_get_current_task_btf()->real_cred)
+		return NOT_INTERNAL;
+	m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
+	if (bpf_core_read(&ns, sizeof(ns), &m->mnt_ns))
+		return NOT_INTERNAL;
+	return (unsigned long)ns > (unsigned long)-4096 ? INTERNAL_BACKING : NOT_INTERNAL;
+}
+
+static __always_inline __u8 access_of(struct file *file)
+{
+	__u32 mode = file->f_mode, flags = file->f_flags;
+	__u8 access = 0;
+
+	if (flags & OPEN_FOR_EXEC)
+		return ACCESS_EXECUTE;
+	if (mode & FMODE_READ)
+		access |= ACCESS_READ;
+	if (mode & FMODE_WRITE || flags & O_TRUNC)
+		access |= ACCESS_WRITE;
+	if ((flags & O_ACCMODE) == O_ACCMODE)
+		access |= ACCESS_READ | ACCESS_WRITE;
+	if ((flags & O_TMPFILE_BIT) == O_TMPFILE_BIT)
+		access |= ACCESS_CREATE;
+	return access;
+}
+
+SEC("lsm/file_open")
+int BPF_PROG(file_open, struct file *file)
+{
+	struct act a = { .operation = OP_OPEN, .kind = KIND_FILE, .object = OBJECT_PATH };
+	struct vfsmount *mnt;
+	struct dentry *d;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	d = file->f_path.dentry;
+	mnt = file->f_path.mnt;
+	a.access = access_of(file);
+	if (a.access & ACCESS_EXECUTE) {
+		a.operation = OP_EXEC;
+		a.kind = KIND_EXEC;
+	}
+	switch (internal_mount(mnt, d->d_sb)) {
+	case INTERNAL_BACKING:
+		return 0;
+	case INTERNAL_ANONYMOUS:
+		if (!(a.access & ACCESS_EXECUTE))
+			return 0;
+		break;
+	case NOT_INTERNAL:
+		break;
+	}
+	return judge(l, &a, d, mnt) ? -EACCES : 0;
+}
+
+/* One operation on one path. */
+static __always_inline int on_path(__u8 operation, __u8 access, struct dentry *d, struct vfsmount *mnt)
+{
+	struct act a = {
+		.operation = operation, .kind = KIND_FILE, .object = OBJECT_PATH, .access = access,
+	};
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	return judge(l, &a, d, mnt) ? -EACCES : 0;
+}
+
+SEC("lsm/path_mknod")
+int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, umode_t mode, unsigned int dev)
+{
+	struct act a = { .operation = OP_CREATE, .kind = KIND_FILE, .object = OBJECT_PATH, .access = ACCESS_CREATE };
+	__u32 format = mode & S_IFMT;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (format && format != S_IFREG)
+		a.operation = OP_MKNOD;
+	if (format == S_IFBLK || format == S_IFCHR) {
+		struct agent *agent = agent_of(l->agent);
+
+		a.reason = REASON_DEVICE;
+		a.verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+		tell_path(l, &a, dentry, dir->mnt, NULL);
+		return a.verdict == VERDICT_DENY ? -EPERM : 0;
+	}
+	return judge(l, &a, dentry, dir->mnt) ? -EACCES : 0;
+}
+
+SEC("lsm/path_mkdir")
+int BPF_PROG(path_mkdir, const struct path *dir, struct dentry *dentry)
+{
+	return on_path(OP_MKDIR, ACCESS_CREATE, dentry, dir->mnt);
+}
+
+SEC("lsm/path_symlink")
+int BPF_PROG(path_symlink, const struct path *dir, struct dentry *dentry)
+{
+	return on_path(OP_SYMLINK, ACCESS_CREATE, dentry, dir->mnt);
+}
+
+SEC("lsm/path_unlink")
+int BPF_PROG(path_unlink, const struct path *dir, struct dentry *dentry)
+{
+	return on_path(OP_UNLINK, ACCESS_DELETE, dentry, dir->mnt);
+}
+
+SEC("lsm/path_rmdir")
+int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *dentry)
+{
+	return on_path(OP_RMDIR, ACCESS_DELETE, dentry, dir->mnt);
+}
+
+SEC("lsm/path_truncate")
+int BPF_PROG(path_truncate, const struct path *path)
+{
+	return on_path(OP_TRUNCATE, ACCESS_WRITE, path->dentry, path->mnt);
+}
+
+SEC("lsm/path_chmod")
+int BPF_PROG(path_chmod, const struct path *path)
+{
+	return on_path(OP_CHMOD, ACCESS_WRITE, path->dentry, path->mnt);
+}
+
+SEC("lsm/path_chown")
+int BPF_PROG(path_chown, const struct path *path)
+{
+	return on_path(OP_CHOWN, ACCESS_WRITE, path->dentry, path->mnt);
+}
+
+static __always_inline int on_move(struct act *a, struct dentry *old, struct dentry *new, struct vfsmount *mnt)
+{
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	return judge_move(l, a, old, new, mnt) ? -EACCES : 0;
+}
+
+SEC("lsm/path_link")
+int BPF_PROG(path_link, struct dentry *old, const struct path *dir, struct dentry *new)
+{
+	struct act a = {
+		.operation = OP_LINK, .kind = KIND_FILE, .object = OBJECT_PATH, .access_new = ACCESS_CREATE,
+	};
+
+	return on_move(&a, old, new, dir->mnt);
+}
+
+/* What is replaced at the new name is deleted; an exchange is a rename both ways. */
+SEC("lsm/path_rename")
+int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old, const struct path *new_dir,
+	     struct dentry *new, unsigned int flags)
+{
+	struct act a = {
+		.operation = OP_RENAME, .kind = KIND_FILE, .object = OBJECT_PATH,
+		.access = ACCESS_DELETE, .access_new = ACCESS_CREATE,
+	};
+
+	if (new->d_inode)
+		a.access_new |= ACCESS_DELETE;
+	if (flags & RENAME_EXCHANGE) {
+		a.exchange = 1;
+		a.access |= ACCESS_CREATE;
+	}
+	return on_move(&a, old, new, new_dir->mnt);
+}
+
+SEC("lsm/file_truncate")
+int BPF_PROG(file_truncate, struct file *file)
+{
+	return on_path(OP_TRUNCATE, ACCESS_WRITE, file->f_path.dentry, file->f_path.mnt);
+}
+
+/*
+ * Times and extended attributes: these hooks see no mount, so the filesystem's
+ * own route decides. Under an overlay the upper file is changed by the kernel
+ * with other credentials, after the overlay's own file was judged.
+ */
+static __always_inline int on_inode(__u8 operation, struct dentry *d)
+{
+	struct act a = {
+		.operation = operation, .kind = KIND_FILE, .object = OBJECT_NONE, .access = ACCESS_WRITE,
+	};
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct agent *agent;
+	struct label *l;
+	int rc = enter(&l);
+	__u32 n;
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (t->cred != t->real_cred || d->d_sb->s_flags & SB_KERNMOUNT)
+		return 0;
+	agent = agent_of(l->agent);
+	n = collect_super(l, d);
+	l->also = 0;
+	l->state = l->reason ? 0 : run(l, agent ? agent->start[l->generation & 1] : 0, n, 0);
+	weigh(l, agent, &a);
+	if (a.verdict == VERDICT_ALLOW) {
+		count(l->agent, a.kind, VERDICT_ALLOW);
+		return 0;
+	}
+	a.object = OBJECT_PATH;
+	tell_inode(l, &a, d, n);
+	return a.verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
+/* Size, mode and owner have hooks that see the mount. */
+static __always_inline int on_times(struct dentry *d, struct iattr *attr)
+{
+	if (!(attr->ia_valid & (ATTR_ATIME | ATTR_MTIME)) || attr->ia_valid & ATTR_SIZE)
+		return 0;
+	return on_inode(OP_TIMES, d);
+}
+
+/* The hook's arguments differ by kernel: the loader keeps the one that fits. */
+SEC("lsm/inode_setattr")
+int BPF_PROG(inode_setattr, struct dentry *dentry, struct iattr *attr)
+{
+	return on_times(dentry, attr);
+}
+
+SEC("lsm/inode_setattr")
+int BPF_PROG(inode_setattr_idmap, void *idmap, struct dentry *dentry, struct iattr *attr)
+{
+	return on_times(dentry, attr);
+}
+
+SEC("lsm/inode_setxattr")
+int BPF_PROG(inode_setxattr, void *idmap, struct dentry *dentry)
+{
+	return on_inode(OP_XATTR, dentry);
+}
+
+SEC("lsm/inode_removexattr")
+int BPF_PROG(inode_removexattr, void *idmap, struct dentry *dentry)
+{
+	return on_inode(OP_XATTR, dentry);
+}
+
+SEC("lsm/inode_set_acl")
+int BPF_PROG(inode_set_acl, void *idmap, struct dentry *dentry)
+{
+	return on_inode(OP_XATTR, dentry);
+}
+
+#endif

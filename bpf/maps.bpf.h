@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * All maps and globals: what is in them, who writes, what happens when full.
+ * Sizes marked (configured) are set by the loader; none of these maps evicts.
+ */
+#ifndef BAILIFF_MAPS_BPF_H
+#define BAILIFF_MAPS_BPF_H
+
+/* Set once at load. */
+const volatile __u64 hash_key[2];	/* of the component hash; random, secret */
+const volatile __u64 cache_key[2];	/* of the directory cache's tags; the second is odd */
+const volatile __u64 rename_lock_at;	/* address of the kernel's rename_lock; 0: no directory cache, walks are not validated */
+const volatile __u64 mount_lock_at;	/* address of the kernel's mount_lock */
+const volatile __u64 self_hash;		/* hash of "self" */
+const volatile __u64 abstract_hash;	/* hash of "\0", the parent of abstract socket names */
+const volatile __u32 session_level;	/* depth of a session's cgroup below the hierarchy's root */
+const volatile bool full_tier;		/* the LSM programs are attached too: they tell, the cgroup programs back them */
+
+/* Written by the daemon only. generation & 1 chooses the slot of struct agent. */
+__u64 generation = 0;
+/* Address of the dentry that is the host's "/". Set by find_root before anything is attached. */
+__u64 host_root = 0;
+
+/* Label of each confined task. Daemon: first task of a session; task_alloc: the rest. Full: fork fails. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct label);
+} labels SEC(".maps");
+
+/* Sessions by cgroup id. Written by the daemon. Full: the launch is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);	/* (configured) */
+	__type(key, __u64);
+	__type(value, struct session);
+} sessions SEC(".maps");
+
+/* Agents by number. Written by the daemon. Full: the apply is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, MAX_AGENTS);
+	__type(key, __u32);
+	__type(value, struct agent);
+} agents SEC(".maps");
+
+/* States of all path automata. Written by the daemon. Full: the apply is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << 18);	/* (configured) */
+	__type(key, __u32);
+	__type(value, struct state);
+} states SEC(".maps");
+
+/* Transitions of all path automata. Written by the daemon. Full: the apply is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 19);	/* (configured) */
+	__type(key, struct edge);
+	__type(value, __u32);
+} edges SEC(".maps");
+
+/* Byte automata of all globs. Written by the daemon. Full: the apply is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 4096);	/* (configured) */
+	__type(key, __u32);
+	__type(value, struct glob_node);
+} globs SEC(".maps");
+
+/* Addresses: the port set of the longest prefix. Written by the daemon. Full: the apply is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);	/* (configured) */
+	__type(key, struct net_key);
+	__type(value, __u32);
+} addresses SEC(".maps");
+
+/* Port sets: the verdict of the longest prefix of a port. Written by the daemon. Full: the apply is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);	/* (configured) */
+	__type(key, struct port_key);
+	__type(value, struct port_value);
+} ports SEC(".maps");
+
+/* What was admitted on a session's socket. Written by the cgroup programs. Full: the packet is dropped. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct sock_info);
+} socks SEC(".maps");
+
+/* Where filesystems are mounted on the host, by s_dev. Written by the daemon. Full: bind mounts of the rest are denied. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, struct home);
+} homes SEC(".maps");
+
+/* States of directories, see walk.bpf.h. Written by the programs; entries are overwritten. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, DIRCACHE);
+	__type(key, __u32);
+	__type(value, __u64);
+} dircache SEC(".maps");
+
+/* Counts by agent. Written by the programs, read by the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, MAX_AGENTS);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counts SEC(".maps");
+
+/* Verdicts on their way to the daemon. Full: the event is dropped and counted; the verdict stands. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 8 << 20);	/* (configured) */
+} events SEC(".maps");
+
+#endif

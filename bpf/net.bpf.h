@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Sockets. Three layers judge by the same tables: the LSM hooks by the label of
+ * the task (they see sockets made before the session), the cgroup hooks by the
+ * session's cgroup (they see fast open, and run where LSM programs cannot), and
+ * the egress hook by the packet (it sees all that leaves by IP).
+ */
+#ifndef BAILIFF_NET_BPF_H
+#define BAILIFF_NET_BPF_H
+
+#define TCP_SYN 0x02
+#define TCP_ACK 0x10
+
+/* One end of a connection. */
+struct endpoint {
+	__u8 address[16];	/* IPv4 is mapped */
+	__u16 port;		/* host order */
+	__u8 protocol;
+	__u8 inbound;		/* the local end, to be listened on */
+};
+
+/* The start of sockaddr_in and sockaddr_in6. */
+struct sockaddr_inet {
+	__u16 family;
+	__be16 port;
+	__be32 word;		/* IPv4 address, or flow label */
+	__u8 address6[16];
+};
+
+static __always_inline void map4(struct endpoint *e, __be32 address)
+{
+	__builtin_memset(e->address, 0, 10);
+	e->address[10] = 0xff;
+	e->address[11] = 0xff;
+	__builtin_memcpy(&e->address[12], &address, 4);
+}
+
+static __always_inline bool is_mapped(const __u8 *a)
+{
+	const __u32 *w = (const __u32 *)a;
+
+	return !w[0] && !w[1] && w[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool is_loopback(const __u8 *a)
+{
+	const __u32 *w = (const __u32 *)a;
+
+	if (is_mapped(a))
+		return a[12] == 127;
+	return !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1);
+}
+
+/* A packet to the unspecified address goes to loopback. */
+static __always_inline void resolve_any(struct endpoint *e)
+{
+	__u32 *w = (__u32 *)e->address;
+
+	if (e->inbound)
+		return;
+	if (is_mapped(e->address) && !w[3])
+		w[3] = bpf_htonl(0x7f000001);
+	else if (!w[0] && !w[1] && !w[2] && !w[3])
+		w[3] = bpf_htonl(1);
+}
+
+/* Look the endpoint up; fills a's verdict, rule and reason. */
+static __noinline int weigh_inet(struct agent *agent, __u64 generation, const struct endpoint *e, struct act *a)
+{
+	struct net_key nk = { .prefixlen = 32 + 128 };
+	struct port_key pk = { .prefixlen = 32 + 16 + 16 };
+	struct port_value *value = NULL;
+	__u32 *set, slot = generation & 1, i;
+
+	a->verdict = VERDICT_DENY;
+	a->reason = REASON_DEFAULT;
+	a->rule = 0;
+	if (!agent)
+		return 0;
+	nk.table = e->inbound ? agent->net_in[slot] : agent->net_out[slot];
+	for (i = 0; i < sizeof(nk.address); i++)
+		nk.address[i] = e->address[i];
+	set = bpf_map_lookup_elem(&addresses, &nk);
+	if (set) {
+		pk.set = *set;
+		pk.protocol = e->protocol;
+		pk.port = bpf_htons(e->port);
+		value = bpf_map_lookup_elem(&ports, &pk);
+	}
+	if (value) {
+		a->reason = REASON_RULE;
+		a->rule = value->rule;
+		if (value->allow)
+			a->verdict = VERDICT_ALLOW;
+	}
+	if (a->verdict == VERDICT_DENY && only_watch(agent, generation, value && value->guard))
+		a->verdict = VERDICT_AUDIT;
+	return 0;
+}
+
+/* Nothing in the tables speaks of it, but the session may talk to itself. */
+static __always_inline bool maybe_self(struct agent *agent, __u64 generation, const struct endpoint *e,
+				       const struct act *a)
+{
+	return a->reason == REASON_DEFAULT && agent && is_loopback(e->address) &&
+	       (agent->flags[generation & 1] & AGENT_SELF);
+}
+
+static __always_inline void allow_self(struct agent *agent, __u64 generation, struct act *a)
+{
+	a->verdict = VERDICT_ALLOW;
+	a->reason = REASON_RULE;
+	a->rule = agent->self[generation & 1];
+}
+
+static __always_inline void describe(struct act *a, const struct endpoint *e, __u16 family, __u16 type)
+{
+	__u32 i;
+
+	a->object = OBJECT_INET;
+	a->family = family;
+	a->type = type;
+	a->protocol = e->protocol;
+	a->port = e->port;
+	for (i = 0; i < sizeof(a->address); i++)
+		a->address[i] = e->address[i];
+}
+
+/* From a sockaddr in kernel memory. The family that will be used is the address's, or the socket's for AF_UNSPEC. */
+static __always_inline int read_sockaddr(struct endpoint *e, const void *address, int len, __u16 sk_family)
+{
+	struct sockaddr_inet sa = {};
+
+	if (len < 16 || bpf_probe_read_kernel(&sa, 16, address))
+		return -1;
+	e->port = bpf_ntohs(sa.port);
+	if (sa.family == AF_INET || (sa.family == AF_UNSPEC && sk_family == AF_INET)) {
+		map4(e, sa.word);
+	} else {
+		if (len < 24 || bpf_probe_read_kernel(&sa, 24, address))
+			return -1;
+		__builtin_memcpy(e->address, sa.address6, 16);
+	}
+	resolve_any(e);
+	return 0;
+}
+
+/* The cgroup hooks of the session run for this socket: it was made inside, and the task has not left. */
+static __always_inline bool covered(struct label *l, struct sock *sk)
+{
+	struct cgroup *cg = sk->sk_cgrp_data.cgroup;
+
+	return cg && cg->kn && cg->kn->id == l->cgroup && bpf_get_current_cgroup_id() == l->cgroup;
+}
+
+static __always_inline bool is_inet(__u16 family)
+{
+	return family == AF_INET || family == AF_INET6;
+}
+
+/* Judge an endpoint for the task's label; the cgroup hooks settle what may be the session itself. */
+static __noinline int judge_inet(struct label *l, struct sock *sk, const struct endpoint *e, __u32 operation)
+{
+	struct act a = { .operation = operation, .kind = KIND_NETWORK };
+	struct who who = who_of(l);
+	struct agent *agent = agent_of(l->agent);
+
+	weigh_inet(agent, l->generation, e, &a);
+	describe(&a, e, sk->__sk_common.skc_family, sk->sk_type);
+	if (maybe_self(agent, l->generation, e, &a)) {
+		if (e->inbound)
+			allow_self(agent, l->generation, &a);
+		else if (covered(l, sk))
+			return 0;
+	}
+	tell(&who, &a, l, true);
+	return a.verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
+static __always_inline bool wanted_socket(int family, int type, int protocol)
+{
+	switch (family) {
+	case AF_UNIX:
+		return true;
+	case AF_INET:
+	case AF_INET6:
+		if (type == SOCK_STREAM)
+			return protocol == 0 || protocol == IPPROTO_TCP;
+		return type == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP);
+	case AF_NETLINK:
+		return protocol == NETLINK_ROUTE;
+	}
+	return false;
+}
+
+SEC("lsm/socket_create")
+int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
+{
+	struct act a = {
+		.operation = OP_SOCKET, .kind = KIND_NETWORK, .object = OBJECT_SOCKET, .reason = REASON_SOCKET,
+	};
+	struct who who;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (kern || wanted_socket(family, type, protocol))
+		return 0;
+	a.family = family;
+	a.type = type;
+	a.protocol = protocol;
+	a.verdict = only_watch(agent_of(l->agent), l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+	who = who_of(l);
+	tell(&who, &a, l, true);
+	return a.verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
+SEC("lsm/socket_connect")
+int BPF_PROG(socket_connect, struct socket *sock, struct sockaddr *address, int addrlen)
+{
+	struct endpoint e = {};
+	struct sock *sk = sock->sk;
+	__u16 family = 0;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (!sk || !is_inet(sk->__sk_common.skc_family))
+		return 0;
+	bpf_probe_read_kernel(&family, sizeof(family), address);
+	if (family == AF_UNSPEC)	/* disconnect */
+		return 0;
+	e.protocol = sk->sk_protocol;
+	if (read_sockaddr(&e, address, addrlen, sk->__sk_common.skc_family))
+		return -EACCES;
+	return judge_inet(l, sk, &e, OP_CONNECT) ? -EACCES : 0;
+}
+
+SEC("lsm/socket_sendmsg")
+int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
+{
+	struct endpoint e = {};
+	struct sock *sk = sock->sk;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (!sk || !msg->msg_name || !is_inet(sk->__sk_common.skc_family))
+		return 0;
+	e.protocol = sk->sk_protocol;
+	if (e.protocol == IPPROTO_TCP && !(msg->msg_flags & MSG_FASTOPEN))
+		return 0;	/* the address is ignored */
+	if (read_sockaddr(&e, msg->msg_name, msg->msg_namelen, sk->__sk_common.skc_family))
+		return -EACCES;
+	return judge_inet(l, sk, &e, OP_SEND) ? -EACCES : 0;
+}
+
+/* Mark a Unix socket as the session's, for `to: self`. */
+static __always_inline void own_socket(struct label *l, struct sock *sk)
+{
+	struct sock_info *info = bpf_sk_storage_get(&socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+
+	if (info) {
+		info->session = l->session;
+		info->agent = l->agent;
+	}
+}
+
+/* TCP is judged when it listens; a client may bind any port to send from. */
+SEC("lsm/socket_bind")
+int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int addrlen)
+{
+	struct endpoint e = { .inbound = 1 };
+	struct sock *sk = sock->sk;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (!sk)
+		return 0;
+	if (sk->__sk_common.skc_family == AF_UNIX)
+		own_socket(l, sk);
+	if (!is_inet(sk->__sk_common.skc_family) || sk->sk_protocol == IPPROTO_TCP)
+		return 0;
+	e.protocol = sk->sk_protocol;
+	if (read_sockaddr(&e, address, addrlen, sk->__sk_common.skc_family))
+		return -EACCES;
+	if (!e.port)
+		return 0;
+	return judge_inet(l, sk, &e, OP_BIND) ? -EACCES : 0;
+}
+
+SEC("lsm/socket_listen")
+int BPF_PROG(socket_listen, struct socket *sock, int backlog)
+{
+	struct endpoint e = { .inbound = 1 };
+	struct sock *sk = sock->sk;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (!sk || !is_inet(sk->__sk_common.skc_family))
+		return 0;
+	e.protocol = sk->sk_protocol;
+	e.port = sk->__sk_common.skc_num;
+	if (sk->__sk_common.skc_family == AF_INET)
+		map4(&e, sk->__sk_common.skc_rcv_saddr);
+	else
+		bpf_probe_read_kernel(e.address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+	return judge_inet(l, sk, &e, OP_LISTEN) ? -EACCES : 0;
+}
+
+/* Judge a Unix peer by where it is bound. */
+static __always_inline int judge_unix(struct label *l, struct sock *other)
+{
+	struct act a = {
+		.operation = OP_UNIX_CONNECT, .kind = KIND_UNIX, .object = OBJECT_UNIX, .access = ACCESS_CONNECT,
+		.family = AF_UNIX,
+	};
+	struct agent *agent = agent_of(l->agent);
+	struct sock_info *info = bpf_sk_storage_get(&socks, other, 0, 0);
+	struct unix_sock *u = bpf_skc_to_unix_sock(other);
+	struct unix_address *address;
+	struct dentry *d;
+	__u32 state;
+	int len = 0;
+
+	if (agent && info && info->session == l->session &&
+	    (agent->flags[l->generation & 1] & AGENT_SELF)) {
+		count(l->agent, KIND_UNIX, VERDICT_ALLOW);
+		return 0;
+	}
+	if (!u)
+		return -EACCES;
+	d = u->path.dentry;
+	if (d)
+		return judge(l, &a, d, u->path.mnt) ? -EACCES : 0;
+	address = u->addr;
+	if (!address)		/* unnamed: the other end of a socketpair */
+		return 0;
+	len = address->len - 3;
+	if (len < 0 || len > UNIX_NAME - 1)
+		return -EACCES;
+	if (bpf_probe_read_kernel(l->name, len & (MAX_NAME - 1), (void *)&address->name[0].sun_path[1]))
+		return -EACCES;
+	l->bytes = len;
+	l->also = 0;
+	l->reason = REASON_RULE;
+	state = agent ? agent->start[l->generation & 1] : 0;
+	state = step(l, state, abstract_hash, 0);
+	l->state = step(l, state, hash_long(l, len), NAME_LOADED);
+	weigh(l, agent, &a);
+	if (a.verdict == VERDICT_ALLOW) {
+		count(l->agent, KIND_UNIX, VERDICT_ALLOW);
+		return 0;
+	}
+	a.object = OBJECT_ABSTRACT;
+	tell_name(l, &a, len);
+	return a.verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
+SEC("lsm/unix_stream_connect")
+int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other, struct sock *newsk)
+{
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	return judge_unix(l, other) ? -EACCES : 0;
+}
+
+SEC("lsm/unix_may_send")
+int BPF_PROG(unix_may_send, struct socket *sock, struct socket *other)
+{
+	struct sock *sk;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	sk = other->sk;
+	if (!sk)
+		return -EACCES;
+	return judge_unix(l, sk) ? -EACCES : 0;
+}
+
+#endif

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+// Options say how to load.
+type Options struct {
+	// PinDir is a directory on bpffs, made if it is missing. What is loaded is
+	// pinned there and goes on without this process.
+	PinDir string
+	// Cgroup is the directory, on cgroup v2, below which each session has its
+	// own cgroup. It exists.
+	Cgroup string
+	// Level is the depth of a session's cgroup below the hierarchy's root: 2
+	// where Cgroup is directly below it.
+	Level uint32
+	// Full loads the LSM programs too. See Probe.
+	Full bool
+	// Sizes are capacities of maps; zero is the default.
+	Sizes Sizes
+}
+
+// Sizes are the configurable capacities. They take memory when loaded: about 40
+// bytes a state, 80 a transition, 1 KiB a glob node.
+type Sizes struct {
+	States      uint32 // of all path automata together, at most 1<<20
+	Transitions uint32
+	GlobNodes   uint32
+	Addresses   uint32 // prefixes
+	Ports       uint32 // prefixes of port ranges
+	Sessions    uint32
+	RingBytes   uint32 // events that wait for the daemon; a power of two
+}
+
+func (s Sizes) apply(entries func(name string, n uint32)) {
+	for _, size := range []struct {
+		name string
+		n    uint32
+	}{
+		{enforcerMapStates, min(s.States, uint32(enforcerLimitsMAX_STATES))},
+		{enforcerMapEdges, s.Transitions},
+		{enforcerMapGlobs, s.GlobNodes},
+		{enforcerMapAddresses, s.Addresses},
+		{enforcerMapPorts, s.Ports},
+		{enforcerMapSessions, s.Sessions},
+		{enforcerMapEvents, s.RingBytes},
+	} {
+		if size.n != 0 {
+			entries(size.name, size.n)
+		}
+	}
+}

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From an object to a state of the agent's path automaton.
+ *
+ * The components are collected from the leaf up to the host's root, across
+ * mounts, and then run through the automaton from the root down. Only a walk
+ * that ends at the dentry of the host's "/" counts: whatever the task made of
+ * its own root, of detached or unmounted mounts and of descriptors is denied or
+ * shows its true place.
+ *
+ * A mount that shows only a part of its filesystem (a bind mount) hides the
+ * ancestors above that part; label.also is the state along the filesystem's own
+ * route, and what is explicitly denied there stays denied.
+ *
+ * The state of a directory is cached. A tag names the ruleset, the generation,
+ * the directory (address, number and generation of its inode), the mount, and
+ * the sequence counts of rename_lock and mount_lock: whatever can move the
+ * directory to another path changes one of the two counts.
+ */
+#ifndef BAILIFF_WALK_BPF_H
+#define BAILIFF_WALK_BPF_H
+
+#define MAX_STEPS (MAX_DEPTH + 8)	/* components and mounts crossed */
+#define WALK_TRIES 3			/* before a path that keeps moving is denied */
+#define CACHE_STATE_BITS 20
+#define NAME_LOADED 1			/* in place of a dentry's address */
+
+static __always_inline __u32 sequence_at(__u64 address)
+{
+	__u32 sequence = 1;
+
+	if (!address || bpf_probe_read_kernel(&sequence, sizeof(sequence), (void *)address))
+		return 1;
+	return sequence;
+}
+
+/* Hash of a component whose dentry the verifier knows. */
+static __always_inline __u64 hash_dentry(struct label *l, struct dentry *d)
+{
+	__u32 len = d->d_name.len;
+	__u64 w[4];
+
+	if (len < sizeof(w)) {
+		if (bpf_core_field_exists(d->d_iname)) {
+			const __u64 *name = (const __u64 *)d->d_iname;
+
+			w[0] = name[0];
+			w[1] = name[1];
+			w[2] = name[2];
+			w[3] = name[3];
+		} else if (bpf_probe_read_kernel(w, sizeof(w), d->d_name.name)) {
+			return 0;
+		}
+		return hash_short(w[0], w[1], w[2], w[3], len);
+	}
+	len &= MAX_NAME - 1;
+	if (bpf_probe_read_kernel(l->name, len, d->d_name.name))
+		return 0;
+	return hash_long(l, len);
+}
+
+/* The same for a dentry that is only an address (beyond the first mount). */
+static __always_inline __u64 hash_address(struct label *l, __u64 address)
+{
+	struct dentry *d = (struct dentry *)address;
+	const unsigned char *name;
+	__u32 len;
+
+	if (bpf_core_read(&len, sizeof(len), &d->d_name.len) ||
+	    bpf_core_read(&name, sizeof(name), &d->d_name.name))
+		return 0;
+	if (len < 32) {
+		__u64 w[4];
+
+		if (bpf_probe_read_kernel(w, sizeof(w), name))
+			return 0;
+		return hash_short(w[0], w[1], w[2], w[3], len);
+	}
+	len &= MAX_NAME - 1;
+	if (bpf_probe_read_kernel(l->name, len, name))
+		return 0;
+	return hash_long(l, len);
+}
+
+static __always_inline void put(struct label *l, __u32 n, __u64 hash, __u64 dentry)
+{
+	n &= MAX_DEPTH - 1;
+	barrier_var(n);	/* keep the mask: the verifier needs it where the compiler doesn't */
+	l->hash[n] = hash;
+	l->dentry[n] = dentry;
+}
+
+static __always_inline __u32 nowhere(struct label *l, __u32 reason)
+{
+	l->reason = reason;
+	return 0;
+}
+
+/*
+ * A directory of procfs that belongs to a process of this session is called
+ * "self" in policies. Its inode leads to a pid, that to a task, that to its
+ * cgroup: nothing here trusts a name.
+ */
+__noinline int own_process(struct label *l, __u64 address)
+{
+	struct dentry *d = (struct dentry *)address;
+	struct hlist_node *first = NULL;
+	struct inode *inode = NULL;
+	struct task_struct *task;
+	struct proc_inode *pi;
+	struct pid *pid = NULL;
+	__u64 id = 0;
+
+	if (!l)
+		return false;
+	bpf_core_read(&inode, sizeof(inode), &d->d_inode);
+	if (!inode)
+		return false;
+	pi = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
+	bpf_core_read(&pid, sizeof(pid), &pi->pid);
+	if (!pid)
+		return false;
+	bpf_core_read(&first, sizeof(first), &pid->tasks[0].first);
+	if (!first)
+		return false;
+	task = (void *)first - bpf_core_field_offset(struct task_struct, pid_links[0]);
+	id = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+	return id && id == l->cgroup;
+}
+
+static __always_inline void name_own_process(struct label *l, __u32 n, unsigned long magic)
+{
+	if (magic != PROC_SUPER_MAGIC || n == 0)
+		return;
+	if (own_process(l, l->dentry[(n - 1) & (MAX_DEPTH - 1)]))
+		l->hash[(n - 1) & (MAX_DEPTH - 1)] = self_hash;
+}
+
+/* Where a climb is. Dentries and mounts are only addresses here. */
+struct climb {
+	struct label *label;
+	__u64 dentry, root, mount;
+	__u32 n;
+	__u32 done;
+};
+
+static __always_inline long give_up(struct climb *c, __u32 reason)
+{
+	c->label->reason = reason;
+	c->done = 1;
+	return 1;
+}
+
+/* From a mount's root to where it is mounted. */
+static __always_inline long cross(struct climb *c)
+{
+	struct mount *m = (void *)c->mount - bpf_core_field_offset(struct mount, mnt), *parent;
+	struct dentry *d = (struct dentry *)c->dentry;
+	struct vfsmount *vfs;
+
+	name_own_process(c->label, c->n, BPF_CORE_READ(d, d_sb, s_magic));
+	if (bpf_core_read(&parent, sizeof(parent), &m->mnt_parent) ||
+	    bpf_core_read(&c->dentry, sizeof(c->dentry), &m->mnt_mountpoint))
+		return give_up(c, REASON_FAULT);
+	if (parent == m)
+		return give_up(c, REASON_OUTSIDE);
+	vfs = (void *)parent + bpf_core_field_offset(struct mount, mnt);
+	c->mount = (__u64)vfs;
+	if (bpf_core_read(&c->root, sizeof(c->root), &vfs->mnt_root))
+		return give_up(c, REASON_FAULT);
+	return 0;
+}
+
+static long climb_step(__u32 i, struct climb *c)
+{
+	struct dentry *d = (struct dentry *)c->dentry;
+	__u64 up;
+
+	if (c->dentry == host_root) {
+		c->done = 1;
+		return 1;
+	}
+	if (c->dentry == c->root)
+		return cross(c);
+	if (c->n >= MAX_DEPTH)
+		return give_up(c, REASON_DEEP);
+	if (bpf_core_read(&up, sizeof(up), &d->d_parent))
+		return give_up(c, REASON_FAULT);
+	if (up == c->dentry)
+		return give_up(c, REASON_OUTSIDE);
+	put(c->label, c->n, hash_address(c->label, c->dentry), c->dentry);
+	c->n++;
+	c->dentry = up;
+	return 0;
+}
+
+/*
+ * Go on from a mount's root, label.at in label.mount, to the host's root.
+ * Returns the number of components, or 0 with label.reason set (a root that is
+ * the host's is 0 components, and no reason).
+ */
+__noinline __u32 climb(struct label *l, __u32 n)
+{
+	struct climb c = { .label = l, .n = n };
+
+	if (!l)
+		return 0;
+	c.dentry = c.root = l->at;
+	c.mount = l->mount;
+	bpf_loop(MAX_STEPS, climb_step, &c, 0);
+	if (!c.done)
+		l->reason = REASON_DEEP;
+	return l->reason ? 0 : c.n;
+}
+
+/* The same within the first mount, where the verifier knows the dentries. */
+struct collection {
+	struct label *label;
+	struct dentry *dentry, *root;
+	__u32 n;
+	__u32 done;
+};
+
+static long collect_step(__u32 i, struct collection *c)
+{
+	struct dentry *d = c->dentry, *up;
+
+	if (d == c->root || (__u64)d == host_root) {
+		c->done = 1;
+		return 1;
+	}
+	if (c->n >= MAX_DEPTH)
+		return 1;
+	up = d->d_parent;
+	if (up == d) {
+		c->label->reason = REASON_OUTSIDE;
+		return 1;
+	}
+	put(c->label, c->n, hash_dentry(c->label, d), (__u64)d);
+	c->n++;
+	c->dentry = up;
+	return 0;
+}
+
+/*
+ * Collect the components of d up to root, or to the host's. Returns their
+ * number; label.at is where it ended, label.reason is set where it did not.
+ */
+static __always_inline __u32 collect_to(struct label *l, struct dentry *d, struct dentry *root)
+{
+	struct collection c = { .label = l, .dentry = d, .root = root };
+
+	l->reason = REASON_RULE;
+	bpf_loop(MAX_DEPTH + 1, collect_step, &c, 0);
+	if (!c.done && !l->reason)
+		l->reason = REASON_DEEP;
+	l->at = (__u64)c.dentry;
+	return c.n;
+}
+
+/* Collect the components of d as seen through mnt. Same result as climb(). */
+static __noinline __u32 collect(struct label *l, struct dentry *d, struct vfsmount *mnt)
+{
+	__u32 n = collect_to(l, d, mnt->mnt_root);
+
+	if (l->reason)
+		return 0;
+	if (l->at == host_root)
+		return n;
+	l->mount = (__u64)mnt;
+	return climb(l, n);
+}
+
+/* Append the components of the place where the filesystem with this s_dev is mounted. */
+__noinline __u32 append_home(struct label *l, __u32 dev, __u32 n)
+{
+	struct home *home = bpf_map_lookup_elem(&homes, &dev);
+	__u32 i;
+
+	if (!l)
+		return 0;
+	if (!home)
+		return nowhere(l, REASON_OUTSIDE);
+	for (i = 0; i < MAX_DEPTH; i++) {
+		if (i >= home->depth)
+			break;
+		if (n >= MAX_DEPTH)
+			return nowhere(l, REASON_DEEP);
+		put(l, n, home->hash[i], 0);
+		n++;
+	}
+	return n;
+}
+
+/* Collect the components of d on its filesystem's own route: to the superblock's root, and from there as the host has it. */
+static __noinline __u32 collect_super(struct label *l, struct dentry *d)
+{
+	struct super_block *sb = d->d_sb;
+	__u32 n = collect_to(l, d, sb->s_root);
+
+	if (l->reason)
+		return 0;
+	if (l->at == host_root)
+		return n;
+	name_own_process(l, n, sb->s_magic);
+	return append_home(l, sb->s_dev, n);
+}
+
+struct glob_run {
+	struct label *label;
+	__u32 node;
+};
+
+static long glob_byte(__u32 i, struct glob_run *run)
+{
+	unsigned char byte = run->label->name[i & (MAX_NAME - 1)];
+	struct glob_node *node = bpf_map_lookup_elem(&globs, &run->node);
+
+	if (!node) {
+		run->node = 0;
+		return 1;
+	}
+	run->node = node->next[byte];
+	return run->node == 0;
+}
+
+/* Load a component's name into label.name. Returns its length, 0 on a fault. */
+static __always_inline __u32 load_name(struct label *l, __u64 dentry)
+{
+	struct dentry *d = (struct dentry *)dentry;
+	const unsigned char *name = NULL;
+	__u32 len = 0;
+
+	bpf_core_read(&len, sizeof(len), &d->d_name.len);
+	bpf_core_read(&name, sizeof(name), &d->d_name.name);
+	len &= MAX_NAME - 1;
+	return bpf_probe_read_kernel(l->name, len, name) ? 0 : len;
+}
+
+/*
+ * The class that the byte automaton, from node on, gives the component of a
+ * dentry (or, where that is NAME_LOADED, the label.bytes in label.name); 0: none.
+ */
+__noinline __u32 glob_class(struct label *l, __u32 node, __u64 dentry)
+{
+	struct glob_run run = { .label = l, .node = node };
+	struct glob_node *end;
+	__u32 len;
+
+	if (!l || !dentry)
+		return 0;
+	len = dentry == NAME_LOADED ? l->bytes & (MAX_NAME - 1) : load_name(l, dentry);
+	bpf_loop(len, glob_byte, &run, 0);
+	end = bpf_map_lookup_elem(&globs, &run.node);
+	return end ? end->class : 0;
+}
+
+/* One transition. Returns 0, the state that denies everything, on doubt. */
+__noinline __u32 step(struct label *l, __u32 from, __u64 hash, __u64 dentry)
+{
+	struct state *s = bpf_map_lookup_elem(&states, &from);
+	struct edge key = { .hash = hash, .state = from };
+	__u32 *to;
+
+	if (!l || !s)
+		return 0;
+	if (s->flags & STATE_EDGES) {
+		to = bpf_map_lookup_elem(&edges, &key);
+		if (to)
+			return *to;
+	}
+	if (s->glob) {
+		key.hash = 0;
+		key.class = glob_class(l, s->glob, dentry);
+		if (key.class) {
+			to = bpf_map_lookup_elem(&edges, &key);
+			return to ? *to : 0;
+		}
+	}
+	return s->next;
+}
+
+/* The state after components n-1 down to last. */
+__noinline __u32 run(struct label *l, __u32 state, __u32 n, __u32 last)
+{
+	__u32 i, at;
+
+	if (!l)
+		return 0;
+	for (i = 0; i < MAX_DEPTH; i++) {
+		if (i + last >= n)
+			break;
+		at = (n - 1 - i) & (MAX_DEPTH - 1);
+		state = step(l, state, l->hash[at], l->dentry[at]);
+	}
+	return state;
+}
+
+static __always_inline __u64 mix(__u64 h, __u64 value)
+{
+	h = (h ^ value) * cache_key[1];
+	return h ^ h >> 32;
+}
+
+/*
+ * Key of a directory in the cache: the low bits choose the slot, the rest is
+ * the tag. 0: not to be cached (no generation number tells a new inode from an
+ * old one, or the path can move without a count telling).
+ */
+static __always_inline __u64 cache_tag(struct label *l, struct dentry *dir, struct vfsmount *mnt,
+				       __u32 start, __u32 renames, __u32 mounts)
+{
+	struct inode *inode = dir->d_inode;
+	__u32 generation_number = inode->i_generation;
+	struct super_block *sb = inode->i_sb;
+	__u64 h;
+
+	if (!generation_number || (renames & 1) || (mounts & 1) || mnt->mnt_root != sb->s_root ||
+	    sb->s_magic == BTRFS_SUPER_MAGIC)
+		return 0;
+	h = mix(cache_key[0], (__u64)inode);
+	h = mix(h, inode->i_ino);
+	h = mix(h, (__u64)generation_number << 32 | sb->s_dev);
+	h = mix(h, (__u64)mnt);
+	h = mix(h, (__u64)renames << 32 | mounts);
+	h = mix(h, l->generation ^ (__u64)start << 32);
+	return h ?: 1;
+}
+
+static __always_inline __u32 cache_get(__u64 tag)
+{
+	__u32 slot = tag & (DIRCACHE - 1);
+	__u64 *entry = bpf_map_lookup_elem(&dircache, &slot), word;
+
+	if (!entry)
+		return 0;
+	word = *(volatile __u64 *)entry;
+	if ((word ^ tag) >> CACHE_STATE_BITS)
+		return 0;
+	return word & ((1 << CACHE_STATE_BITS) - 1);
+}
+
+static __always_inline void cache_put(__u64 tag, __u32 state)
+{
+	__u32 slot = tag & (DIRCACHE - 1);
+	__u64 *entry = bpf_map_lookup_elem(&dircache, &slot);
+
+	if (entry && state)
+		*(volatile __u64 *)entry = (tag & ~((1ULL << CACHE_STATE_BITS) - 1)) | state;
+}
+
+/* One full walk; fills label.state and label.also. */
+static __always_inline int walk(struct label *l, struct dentry *d, struct vfsmount *mnt, __u32 start, __u64 tag)
+{
+	struct super_block *sb = mnt->mnt_sb;
+	__u32 n = collect(l, d, mnt), dir;
+
+	l->also = 0;
+	l->state = 0;
+	if (l->reason)
+		return 0;
+	if (tag && n) {
+		dir = run(l, start, n, 1);
+		cache_put(tag, dir);
+		l->state = step(l, dir, l->hash[0], l->dentry[0]);
+	} else {
+		l->state = run(l, start, n, 0);
+	}
+	if (mnt->mnt_root == sb->s_root)
+		return 0;
+	n = collect_super(l, d);
+	if (l->reason) {
+		l->state = 0;
+		return 0;
+	}
+	l->also = run(l, start, n, 0);
+	if (!l->also)
+		l->state = 0;
+	return 0;
+}
+
+/* Nothing moved while the walk was under way. */
+static __always_inline bool unmoved(__u32 renames, __u32 mounts)
+{
+	if (!rename_lock_at)
+		return true;
+	return !(renames & 1) && !(mounts & 1) &&
+	       sequence_at(rename_lock_at) == renames && sequence_at(mount_lock_at) == mounts;
+}
+
+/*
+ * The state of object d, seen through mnt, in label.state and label.also.
+ * State 0 with label.reason says why there is none.
+ */
+static __noinline int resolve(struct label *l, struct dentry *d, struct vfsmount *mnt, __u32 start)
+{
+	__u32 renames, mounts, dir, i;
+	__u64 tag;
+
+	for (i = 0; i < WALK_TRIES; i++) {
+		renames = sequence_at(rename_lock_at);
+		mounts = sequence_at(mount_lock_at);
+		tag = 0;
+		dir = 0;
+		l->reason = REASON_RULE;
+		if (d != mnt->mnt_root) {
+			tag = cache_tag(l, d->d_parent, mnt, start, renames, mounts);
+			dir = tag ? cache_get(tag) : 0;
+		}
+		if (dir) {
+			l->also = 0;
+			put(l, 0, hash_dentry(l, d), (__u64)d);
+			l->state = step(l, dir, l->hash[0], l->dentry[0]);
+		} else {
+			walk(l, d, mnt, start, tag);
+		}
+		if (unmoved(renames, mounts))
+			return 0;
+	}
+	l->state = 0;
+	l->also = 0;
+	l->reason = REASON_RACE;
+	return 0;
+}
+
+#endif
