@@ -17,27 +17,33 @@ import (
 // The same documents, in whatever order, compile to the same ruleset.
 func Compile(agent string, docs []Document) (*Ruleset, Problems) {
 	l := collect(agent, docs)
-	defer l.problems.Sort()
+	r := l.compile(agent)
+	l.problems.Sort()
+	return r, l.problems
+}
+
+func (l *ruleList) compile(agent string) *Ruleset {
 	if l.policies == 0 {
-		return nil, Problems{{
+		l.problems = append(l.problems, Problem{
 			Severity: Error, Pos: Position{File: agent},
 			Message: fmt.Sprintf("no AgentPolicy is about %q", agent),
 			Fix:     "add one whose subject covers it",
-		}}
+		})
+		return nil
 	}
 	r := &Ruleset{Agent: agent, Audit: l.audit, Rules: l.rules, Self: l.self, Env: l.env}
 	var err error
 	if r.Files, err = buildAutomaton(l.files); err != nil {
-		return nil, append(l.problems, l.limit(err))
+		l.problems = append(l.problems, l.limit(err))
 	}
 	if r.Net, err = buildNetTable(l.network); err != nil {
-		return nil, append(l.problems, l.limit(err))
+		l.problems = append(l.problems, l.limit(err))
 	}
 	if l.problems.Has(Error) {
-		return nil, l.problems
+		return nil
 	}
 	r.Digest = r.digest()
-	return r, l.problems
+	return r
 }
 
 // CompileAll makes a ruleset for each of the Subjects of the documents, in that

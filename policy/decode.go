@@ -136,8 +136,8 @@ func (d *decoder) word(n *yaml.Node, what string, known ...string) string {
 	return s
 }
 
-// forbidAnchors reports anchors, aliases and custom tags: a policy says what it
-// says where it says it, and an alias can multiply a small file into a huge one.
+// forbidAnchors reports anchors, aliases and tags: a policy says what it says
+// where it says it, and an alias can multiply a small file into a huge one.
 func (d *decoder) forbidAnchors(n *yaml.Node) {
 	if n.Kind == yaml.AliasNode {
 		d.errorf(n, "write the value out", "YAML aliases are not allowed in a policy")
@@ -145,6 +145,9 @@ func (d *decoder) forbidAnchors(n *yaml.Node) {
 	}
 	if n.Anchor != "" {
 		d.errorf(n, "remove it and write the value out where it is needed", "YAML anchors are not allowed in a policy")
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		d.errorf(n, "remove it", "YAML tags such as %q are not allowed in a policy", n.Tag)
 	}
 	for _, c := range n.Content {
 		d.forbidAnchors(c)

@@ -257,6 +257,9 @@ func (d *decoder) ports(n *yaml.Node) []PortSpan {
 	return spans
 }
 
+// leadingZero: YAML may take such a number for an octal one.
+func leadingZero(s string) bool { return len(s) > 1 && s[0] == '0' }
+
 func parsePorts(v *yaml.Node) (PortSpan, error) {
 	if v.Kind != yaml.ScalarNode {
 		return PortSpan{}, errors.New(`it is no port: write a number, or a range as "8000-8099"`)
@@ -268,7 +271,7 @@ func parsePorts(v *yaml.Node) (PortSpan, error) {
 	a, errA := strconv.ParseUint(low, 10, 16)
 	b, errB := strconv.ParseUint(high, 10, 16)
 	switch {
-	case errA != nil || errB != nil:
+	case errA != nil || errB != nil || leadingZero(low) || leadingZero(high):
 		return PortSpan{}, errors.New(`it is no port: write a number from 0 to 65535, or a range as "8000-8099"`)
 	case a > b:
 		return PortSpan{}, fmt.Errorf(`the range is reversed: write "%d-%d"`, b, a)
