@@ -65,7 +65,6 @@ func collect(agent string, docs []Document) *ruleList {
 	}
 	l.addMetadata()
 	l.environment(mine)
-	l.audit = l.audit && l.policies > 0
 	return l
 }
 

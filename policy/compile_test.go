@@ -89,8 +89,10 @@ func TestGuardrailHoldsDeeper(t *testing.T) {
 }
 
 func TestAuditNeedsAllPolicies(t *testing.T) {
-	if r := mustCompile(t, policyText("p", "audit", "")+"---\n"+policyText("q", "", "")); r.Audit {
-		t.Error("one policy is enforced, so the agent is")
+	for _, modes := range [][2]string{{"audit", ""}, {"enforce", "audit"}} {
+		if r := mustCompile(t, policyText("p", modes[0], "")+"---\n"+policyText("q", modes[1], "")); r.Audit {
+			t.Errorf("%q: one policy is enforced, so the agent is", modes)
+		}
 	}
 }
 

@@ -190,7 +190,7 @@ func (s PortSpan) String() string {
 	return strconv.Itoa(int(s.Low)) + "-" + strconv.Itoa(int(s.High))
 }
 
-// Environ is what becomes of environment variables at launch.
+// Environ is what becomes of variables at launch.
 type Environ struct {
 	// Drop lists globs over names of variables that are not handed on. Without it
 	// the default holds: `*_TOKEN`, `*_KEY`, `*_SECRET`, `AWS_*`.

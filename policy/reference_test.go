@@ -45,8 +45,14 @@ func limits() []limit {
 // limits and the presets.
 func buildReference(schema *jsonschema.Schema) ([]byte, error) {
 	t, err := template.New("reference.md.tmpl").Funcs(template.FuncMap{
-		"fields":  func(def string) (string, error) { return fieldTable(schema.Definitions, def) },
-		"about":   func(def string) string { return schema.Definitions[def].Description },
+		"fields": func(def string) (string, error) { return fieldTable(schema.Definitions, def) },
+		"about": func(def, words string) (string, error) {
+			about, ok := strings.CutPrefix(schema.Definitions[def].Description, def+" ")
+			if !ok {
+				return "", fmt.Errorf("the comment of %s does not start with its name", def)
+			}
+			return words + " " + about, nil
+		},
 		"limits":  limits,
 		"presets": presets,
 	}).ParseFiles("testdata/reference.md.tmpl")

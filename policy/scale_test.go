@@ -49,6 +49,13 @@ func TestLargestPolicyCompiles(t *testing.T) {
 	t.Logf("%d states, %d edges, %d glob edges, %d glob nodes", len(r.Files.States), len(r.Files.Edges), len(r.Files.GlobEdges), len(r.Files.Globs))
 }
 
+func TestTooManyRulesIsAnError(t *testing.T) {
+	docs, ps := Parse("large.yaml", append(largePolicy(), "    - {path: /one, allow: [read]}\n"...))
+	if len(docs) > 0 || len(ps) != 1 || !strings.Contains(ps[0].String(), "large.yaml:5:3: error: the document has 100001 rules, more than the 100000 possible; split it") {
+		t.Errorf("got %v", ps)
+	}
+}
+
 func TestTooManyStatesIsAnError(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("apiVersion: bailiff.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: wide}\nspec:\n  subject: {spiffeID: a}\n  files:\n")

@@ -99,8 +99,17 @@ func anys(words []string) []any {
 	return out
 }
 
-// refine adds what Go types can't say.
+// refine adds what Go types can't say, and calls fields by the names they have in
+// a document.
 func refine(definitions jsonschema.Definitions) {
+	for _, def := range definitions {
+		for p := def.Properties.Oldest(); p != nil; p = p.Next() {
+			first, rest, _ := strings.Cut(p.Value.Description, " ")
+			if strings.EqualFold(first, p.Key) {
+				p.Value.Description = p.Key + " " + rest
+			}
+		}
+	}
 	field := func(def, name string) *jsonschema.Schema {
 		s, _ := definitions[def].Properties.Get(name)
 		return s
