@@ -83,6 +83,9 @@ func (r *Reader) Read(deadline time.Time) (*Event, error) {
 	return decode(r.record.RawSample)
 }
 
+// Pending returns the bytes that were told and not read yet.
+func (r *Reader) Pending() int { return r.ring.AvailableBytes() }
+
 // Close ends a Read that waits.
 func (r *Reader) Close() error { return r.ring.Close() }
 

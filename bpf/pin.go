@@ -120,7 +120,13 @@ func adoptOwn(o Options, dir string) (*Enforcer, error) {
 			return nil, errors.Join(fmt.Errorf("adopt the link of %s: %w: run `bailiffd --remove` once no session runs", name, err), e.Close())
 		}
 	}
-	return e, e.start()
+	if err := e.start(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	if err := e.inherit(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
 }
 
 // pinnedSessions counts the sessions that a pin directory's programs confine.
