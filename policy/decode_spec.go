@@ -118,14 +118,28 @@ func (d *decoder) subjectID(v *yaml.Node) string {
 // wrong reports a value whose error has the form "what is wrong: what would be
 // right".
 func (d *decoder) wrong(n *yaml.Node, what, text string, err error) {
-	message, fix, ok := strings.Cut(err.Error(), ": ")
-	if !ok {
-		fix = "correct it"
-	}
+	message, fix := cutFix(err.Error())
 	if len(text) > 200 {
 		text = strings.ToValidUTF8(text[:200], "") + "..."
 	}
 	d.errorf(n, fix, "%s %q can't be used: %s", what, text, message)
+}
+
+// cutFix splits at the first ": " that is not inside quotes, where it may be part
+// of what the user wrote.
+func cutFix(text string) (message, fix string) {
+	quoted := false
+	for i := 0; i+1 < len(text); i++ {
+		switch {
+		case text[i] == '\\':
+			i++
+		case text[i] == '"':
+			quoted = !quoted
+		case !quoted && text[i:i+2] == ": ":
+			return text[:i], text[i+2:]
+		}
+	}
+	return text, "correct it"
 }
 
 func (d *decoder) subjects(n *yaml.Node) []string {

@@ -83,6 +83,7 @@ func fileProblems() []problemCase {
 		{"set", files(`{path: "/a/[bc]", allow: [read]}`), `character sets such as "[ab]" are not known here; write one line for each, or a backslash before "["`},
 		{"alternatives", files(`{path: "/a/{b,c}", allow: [read]}`), `alternatives such as "{a,b}" are not known here`},
 		{"stars in a component", files(`{path: "/a/b**", allow: [read]}`), `"**" must be a whole component, not a part of "b**"`},
+		{"colon in a component", files(`{path: "/a: b**", allow: [read]}`), `not a part of "a: b**"; write "*" there`},
 		{"outranking", files(`{path: "/a/**/*", allow: [read]}`), `"/**/*" matches at every depth and would outrank every deeper rule`},
 		{"backslash", files(`{path: '/a\', allow: [read]}`), `it has a backslash with nothing to escape; write two`},
 		{"deep", files(`{path: ` + strings.Repeat("/a", 61) + `, allow: [read]}`), `it has 61 components; at most 60 are possible`},
