@@ -40,7 +40,7 @@ func (d *decoder) drop(n *yaml.Node) []string {
 
 func (d *decoder) set(n *yaml.Node) map[string]string {
 	if n.Kind != yaml.MappingNode {
-		d.object(n, "environment.set", []string{"NAME"}, func(string, *yaml.Node) {})
+		d.errorf(n, "write it as {NAME: VALUE}", "environment.set must be a mapping, not %s", describe(n))
 		return nil
 	}
 	set := map[string]string{}

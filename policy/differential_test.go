@@ -18,7 +18,7 @@ type generator struct{ *rand.Rand }
 func pick[T any](g generator, list ...T) T { return list[g.IntN(len(list))] }
 
 func (g generator) component() string {
-	return pick(g, "a", "b", "ab", ".env", "a", "b", "*", "**", "a*", "*b", "?", "*.env", "a?*", `a\*`, "*a*b*")
+	return pick(g, "a", "b", "ab", ".env", "a", "b", "*", "**", "a*", "*b", "?", "*.env", "a?*", `a\*`, "*a*b*", `a\**`, `\a?`)
 }
 
 func (g generator) path() string {
@@ -120,7 +120,7 @@ func (g generator) components() []string {
 	}
 	var path []string
 	for range g.IntN(6) {
-		path = append(path, pick(g, "a", "b", "ab", "abb", ".env", "x.env", "c", "aab", "a*", "bxaxb"))
+		path = append(path, pick(g, "a", "b", "ab", "abb", ".env", "x.env", "c", "aab", "a*", "a*b", "bxaxb"))
 	}
 	return path
 }
@@ -160,7 +160,7 @@ func compareFile(t *testing.T, g generator, ref *Reference, r *Ruleset) {
 		want := ref.File(path, right)
 		got := Decision{Allow: state.Allow&right != 0, Guard: state.Guard&right != 0, Rule: state.Rule[bit]}
 		if got != want {
-			t.Fatalf("%q %s: compiled %+v (%s), reference %+v (%s)", path, right, got, r.Rules[got.Rule].Text, want, r.Rules[want.Rule].Text)
+			t.Fatalf("%q %s: compiled %+v (%s), reference %+v (%s)", path, right, got, r.Rules[got.Rule].Text, want, ref.Rule(want.Rule).Text)
 		}
 		if explicit := want.Rule != 0 && !want.Allow; explicit != (state.Deny&right != 0) {
 			t.Fatalf("%q %s: Deny bit is %v", path, right, state.Deny&right != 0)

@@ -130,9 +130,6 @@ func parseComponent(text string, limit int) (component, error) {
 	case ".", "..":
 		return component{}, fmt.Errorf("it contains the component %q: write the path without it", text)
 	}
-	if strings.Contains(text, "**") {
-		return component{}, fmt.Errorf(`"**" must be a whole component, not a part of %q: write "*" there`, text)
-	}
 	name, wild, err := scanComponent(text)
 	if err != nil {
 		return component{}, err
@@ -161,6 +158,9 @@ func scanComponent(text string) (name string, wild bool, err error) {
 				return "", false, errors.New("it has a backslash with nothing to escape: write two for a backslash itself")
 			}
 		case '*', '?':
+			if c == '*' && strings.HasPrefix(text[i+1:], "*") {
+				return "", false, fmt.Errorf(`"**" must be a whole component, not a part of %q: write "*" there`, text)
+			}
 			wild = true
 		case '[', ']':
 			return "", false, fmt.Errorf(`character sets such as "[ab]" are not known here: write one line for each, or a backslash before %q for the character itself`, string(c))

@@ -80,6 +80,12 @@ func TestPresetsRuleset(t *testing.T) {
 	}
 }
 
+func TestUnknownPreset(t *testing.T) {
+	if _, err := Preset("../limits"); err == nil || !strings.Contains(err.Error(), "known are git, go, node") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func components(path string) []string {
 	if path == "/" {
 		return nil

@@ -3,7 +3,9 @@
 package policy
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 )
@@ -53,6 +55,27 @@ func TestTooManyRulesIsAnError(t *testing.T) {
 	docs, ps := Parse("large.yaml", append(largePolicy(), "    - {path: /one, allow: [read]}\n"...))
 	if len(docs) > 0 || len(ps) != 1 || !strings.Contains(ps[0].String(), "large.yaml:5:3: error: the document has 100001 rules, more than the 100000 possible; split it") {
 		t.Errorf("got %v", ps)
+	}
+}
+
+func TestNetTableLimits(t *testing.T) {
+	var many []netRule
+	for i := range MaxPrefixes + 1 {
+		addr := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		many = append(many, netRule{prefixes: []netip.Prefix{netip.PrefixFrom(addr, 32)}, ports: []PortSpan{{1, 2}}, transports: []Transport{TCP}})
+	}
+	if _, err := buildNetTable(many); !errors.Is(err, errTooManyPrefixes) {
+		t.Errorf("prefixes: %v", err)
+	}
+	if _, err := buildNetTable(many[1:]); err != nil {
+		t.Errorf("as many prefixes as may be: %v", err)
+	}
+	for i := range many {
+		many[i].number = RuleNumber(i)
+		many[i].ports = []PortSpan{{1, 1}, {3, 3}, {5, 5}}
+	}
+	if _, err := buildNetTable(many[1:]); !errors.Is(err, errTooManyRanges) {
+		t.Errorf("ranges: %v", err)
 	}
 }
 
