@@ -10,7 +10,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -63,8 +62,8 @@ func Load(o Options) (*Enforcer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the memory lock limit: %w", err)
 	}
-	if err := os.MkdirAll(o.PinDir, 0o700); err != nil {
-		return nil, fmt.Errorf("make %s: %w", o.PinDir, err)
+	if err := makePinDir(o.PinDir); err != nil {
+		return nil, err
 	}
 	e, err := adopt(o)
 	if err != nil || e != nil {

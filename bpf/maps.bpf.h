@@ -56,7 +56,8 @@ struct {
 /* Transitions of all path automata. Written by the daemon. Full: the apply is refused. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1 << 19);	/* (configured) */
+	__uint(map_flags, BPF_F_NO_PREALLOC);	/* only the daemon adds: memory for what there is */
+	__uint(max_entries, 1 << 20);	/* (configured) */
 	__type(key, struct edge);
 	__type(value, __u32);
 } edges SEC(".maps");

@@ -15,7 +15,7 @@ import (
 
 func snapshot() (Snapshot, error) {
 	return Snapshot{
-		Verdicts: []Verdicts{{"a", "open", "deny", 3}, {"a", "open", "deny", 4}, {"a\xff", "connect", "allow", 1}},
+		Verdicts: []Verdicts{{"a", "file", "deny", 3}, {"a", "file", "deny", 4}, {"a\xff", "network", "allow", 1}},
 		Sessions: map[string]int{"a": 2},
 		Maps:     []Map{{"edges", 10, 100}},
 	}, nil
@@ -54,8 +54,8 @@ func TestScrape(t *testing.T) {
 
 	code, body := get(t, base+"/metrics")
 	for _, want := range []string{
-		`bailiff_verdicts_total{agent="a",operation="open",verdict="deny"} 7`,
-		"bailiff_verdicts_total{agent=\"a\ufffd\",operation=\"connect\",verdict=\"allow\"} 1",
+		`bailiff_verdicts_total{agent="a",kind="file",verdict="deny"} 7`,
+		"bailiff_verdicts_total{agent=\"a\ufffd\",kind=\"network\",verdict=\"allow\"} 1",
 		`bailiff_events_dropped_total{agent="a",stage="queue"} 5`,
 		`bailiff_sessions{agent="a"} 2`,
 		`bailiff_sessions_started_total 1`,

@@ -20,13 +20,13 @@ type Snapshot struct {
 	Maps     []Map
 }
 
-// Verdicts is how often an agent's operations were judged so since the programs
+// Verdicts is how often what an agent did was judged so since the programs
 // were loaded. Rows with equal labels are added up.
 type Verdicts struct {
-	Agent     string
-	Operation string
-	Verdict   string // allow, deny or audit
-	Count     uint64
+	Agent   string
+	Kind    string // file, exec, network, unix or guard
+	Verdict string // allow, deny or audit
+	Count   uint64
 }
 
 // Map is how full a kernel map is.
@@ -44,7 +44,7 @@ func newCollector(source Source) *collector {
 	return &collector{
 		source: source,
 		verdicts: prometheus.NewDesc("bailiff_verdicts_total", "Verdicts of the kernel since its programs were loaded.",
-			[]string{"agent", "operation", "verdict"}, nil),
+			[]string{"agent", "kind", "verdict"}, nil),
 		sessions: prometheus.NewDesc("bailiff_sessions", "Sessions that run.", []string{"agent"}, nil),
 		entries:  prometheus.NewDesc("bailiff_map_entries", "Entries in a kernel map.", []string{"map"}, nil),
 		capacity: prometheus.NewDesc("bailiff_map_capacity", "Entries that a kernel map can hold.", []string{"map"}, nil),
@@ -66,13 +66,13 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(c.verdicts, err)
 		return
 	}
-	type key struct{ agent, operation, verdict string }
+	type key struct{ agent, kind, verdict string }
 	verdicts := map[key]uint64{}
 	for _, v := range s.Verdicts {
-		verdicts[key{label(v.Agent), label(v.Operation), label(v.Verdict)}] += v.Count
+		verdicts[key{label(v.Agent), label(v.Kind), label(v.Verdict)}] += v.Count
 	}
 	for k, n := range verdicts {
-		ch <- prometheus.MustNewConstMetric(c.verdicts, prometheus.CounterValue, float64(n), k.agent, k.operation, k.verdict)
+		ch <- prometheus.MustNewConstMetric(c.verdicts, prometheus.CounterValue, float64(n), k.agent, k.kind, k.verdict)
 	}
 	sessions := map[string]int{}
 	for agent, n := range s.Sessions {

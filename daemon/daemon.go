@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"bailiff.dev/bailiff/bpf"
+	"bailiff.dev/bailiff/internal/audit"
+	"bailiff.dev/bailiff/internal/cgroup"
+	"bailiff.dev/bailiff/internal/control"
+	"bailiff.dev/bailiff/internal/control/v1/controlv1connect"
+	"bailiff.dev/bailiff/internal/metrics"
+	"bailiff.dev/bailiff/policy"
+)
+
+// Options are what a daemon is made of.
+type Options struct {
+	Config  Config
+	Version string
+	Log     *slog.Logger
+}
+
+// Daemon is a running bailiffd. Its methods are the handlers of AdminService.
+type Daemon struct {
+	controlv1connect.UnimplementedAdminServiceHandler
+
+	o          Options
+	log        *slog.Logger
+	now        func() time.Time
+	started    time.Time
+	adminGroup int
+	launchers  []launcher
+
+	store   *store
+	parent  *cgroup.Parent
+	watcher *cgroup.Watcher
+	lsm     error // why LSM programs can't enforce here; nil: they do
+	kernel  *bpf.Enforcer
+	reader  *bpf.Reader
+	audit   *audit.Writer
+	metrics *metrics.Metrics
+
+	policies policies
+	sessions sessions
+	serving  atomic.Bool
+	closers  []func() error // last opened first
+}
+
+// launcher is a LaunchRule with its names looked up.
+type launcher struct {
+	gid    int
+	agents []string
+}
+
+// errTierChosen: the configuration wants the basic tier.
+var errTierChosen = errors.New("tier: basic")
+
+// New starts a daemon up to the point where it can serve: what was in force is
+// in force again, and the sessions that run are known. On an error what it
+// opened is closed; what was pinned before stays in force.
+func New(o Options) (d *Daemon, err error) {
+	d = &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now()}
+	d.sessions.byID, d.sessions.byNumber = map[string]*session{}, map[uint64]*session{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+		}
+	}()
+	for _, step := range []func() error{d.configure, d.openStore, d.openKernel, d.openLog, d.restore} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+func (d *Daemon) configure() (err error) {
+	c := &d.o.Config
+	if err := c.check(); err != nil {
+		return err
+	}
+	if os.Geteuid() != 0 {
+		return errors.New("start bailiffd: it needs root: it loads kernel programs and moves processes into cgroups")
+	}
+	if d.adminGroup, err = groupID(c.AdminGroup); err != nil {
+		return err
+	}
+	for _, rule := range c.Launch {
+		l := launcher{}
+		if l.gid, err = groupID(rule.Group); err != nil {
+			return err
+		}
+		for _, name := range rule.Agents {
+			agent, err := policy.ParseSubject(name)
+			if err != nil {
+				return fmt.Errorf("check the configuration: launch: agent %q: %w", name, err)
+			}
+			l.agents = append(l.agents, agent)
+		}
+		d.launchers = append(d.launchers, l)
+	}
+	return nil
+}
+
+func (d *Daemon) openStore() (err error) {
+	if d.store, err = openStore(d.o.Config.StateDir); err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.store.close)
+	return nil
+}
+
+// openKernel finds the tier, loads or adopts the programs, and gets ready to
+// follow cgroups and mounts.
+func (d *Daemon) openKernel() (err error) {
+	c := &d.o.Config
+	if d.parent, err = cgroup.Open(c.Cgroup); err != nil {
+		return err
+	}
+	if d.watcher, err = cgroup.NewWatcher(); err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.watcher.Close)
+	if d.lsm = errTierChosen; c.Tier != "basic" {
+		d.lsm = bpf.ProbeLSM()
+	}
+	if c.Tier == "full" && d.lsm != nil {
+		return fmt.Errorf("start bailiffd: the configuration says tier: full, but %w", d.lsm)
+	}
+	options := bpf.Options{
+		PinDir: c.PinDir, Cgroup: d.parent.Path, Level: d.parent.Level + 1, Full: d.lsm == nil, Sizes: c.sizes(),
+	}
+	if d.kernel, err = bpf.Load(options); err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.kernel.Close)
+	if d.reader, err = d.kernel.NewReader(); err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.reader.Close)
+	d.log.Info("kernel programs in force", "tier", d.tier(), "adopted", d.kernel.Adopted(), "build", bpf.Digest())
+	if d.lsm != nil {
+		d.log.Warn("basic tier: not all of a policy can be enforced on this host", "reason", d.lsm)
+	}
+	return nil
+}
+
+func (d *Daemon) openLog() (err error) {
+	c := &d.o.Config
+	d.metrics = metrics.New(metrics.Build{Version: d.o.Version, Tier: d.tier()}, d.snapshot)
+	d.audit, err = audit.Open(audit.Options{
+		Dir: audit.Directory(c.StateDir), Group: d.adminGroup,
+		MaxBytes: c.Log.MaxBytes, Keep: c.Log.Keep, Queue: c.Log.Queue, Log: d.log,
+		Lost:  func(x audit.Loss) { d.metrics.Drop(x.Agent, string(x.Stage), x.Count) },
+		Wrote: func(n int) { d.metrics.LogBytes.Add(float64(n)) },
+	})
+	if err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.audit.Close)
+	return nil
+}
+
+// restore puts the stored policies in force and takes up the sessions.
+func (d *Daemon) restore() error {
+	var stored storedSessions
+	if err := d.store.read(sessionsFile, &stored); err != nil {
+		return err
+	}
+	if d.kernel.Adopted() {
+		d.kernel.RestoreAgents(stored.Agents)
+	}
+	var documents storedPolicies
+	if err := d.store.read(policiesFile, &documents); err != nil {
+		return err
+	}
+	c, ok := d.compile(documents)
+	if !ok {
+		return fmt.Errorf("restore the policies: this build does not take what an earlier one applied: %w", c.problems.Err())
+	}
+	d.policies.stored = documents
+	if err := d.put(c); err != nil {
+		return fmt.Errorf("restore the policies: %w", err)
+	}
+	if err := d.restoreSessions(stored); err != nil {
+		return fmt.Errorf("restore the sessions: %w", err)
+	}
+	d.audit.Write(audit.Event{
+		Kind: audit.System, Message: "bailiffd started", Generation: d.policies.generation,
+		Fields: map[string]string{"version": d.o.Version, "tier": d.tier(), "adopted": fmt.Sprint(d.kernel.Adopted())},
+	})
+	return nil
+}
+
+// Run serves until ctx is done, then closes the daemon. Enforcement goes on.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, d.close()) }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := d.followMounts(ctx); err != nil {
+		return err
+	}
+	failed := make(chan error, 8)
+	events := make(chan struct{})
+	go func() { defer close(events); d.readEvents() }()
+	go func() { failed <- d.watcher.Run(d.checkSession) }()
+	go d.followDrops(ctx)
+	servers, err := d.listen()
+	if err != nil {
+		return err
+	}
+	for _, s := range servers {
+		go func() { failed <- s.Serve() }()
+	}
+	d.serving.Store(true)
+	d.log.Info("bailiffd serves", "admin", d.socket("admin.sock"), "agent", d.socket("agent.sock"), "generation", d.policies.generation)
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	d.serving.Store(false)
+	grace, stop := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer stop()
+	for _, s := range servers {
+		err = errors.Join(err, s.Shutdown(grace))
+	}
+	d.drain()
+	d.audit.Write(audit.Event{Kind: audit.System, Message: "bailiffd stopped", Fields: map[string]string{
+		"sessions": fmt.Sprint(len(d.sessions.list(false))),
+	}})
+	if closing := d.reader.Close(); closing != nil {
+		err = errors.Join(err, closing)
+	}
+	<-events
+	return err
+}
+
+func (d *Daemon) close() error {
+	var errs []error
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		if err := d.closers[i](); err != nil && !errors.Is(err, os.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	d.closers = nil
+	return errors.Join(errs...)
+}
+
+func (d *Daemon) socket(name string) string { return filepath.Join(d.o.Config.RunDir, name) }
+
+// server is one of the daemon's listeners.
+type server interface {
+	Serve() error
+	Shutdown(context.Context) error
+}
+
+func (d *Daemon) listen() (servers []server, err error) {
+	defer func() {
+		if err != nil {
+			for _, s := range servers {
+				err = errors.Join(err, s.Shutdown(context.Background()))
+			}
+		}
+	}()
+	mode := os.FileMode(0o660)
+	if len(d.launchers) > 0 {
+		mode = 0o666 // each request says who asks; see guard
+	}
+	path, handler := controlv1connect.NewAdminServiceHandler(d,
+		append(control.HandlerOptions(control.MaxAdminMessage, d.log), connect.WithInterceptors(d.guard()))...)
+	admin, err := d.listenUnix("admin.sock", mode, path, handler, d.adminGroup)
+	if err != nil {
+		return servers, err
+	}
+	servers = append(servers, admin)
+	path, handler = controlv1connect.NewAgentServiceHandler(agentService{d}, control.HandlerOptions(control.MaxAgentMessage, d.log)...)
+	agent, err := d.listenUnix("agent.sock", 0o666, path, handler, -1)
+	if err != nil {
+		return servers, err
+	}
+	servers = append(servers, agent)
+	if d.o.Config.Metrics == "off" {
+		return servers, nil
+	}
+	m, err := metrics.Listen(metrics.ServerOptions{Address: d.o.Config.Metrics, Ready: d.ready, Gatherer: d.metrics.Registry})
+	if err != nil {
+		return servers, fmt.Errorf("%w (`metrics` in the configuration names another address, or off)", err)
+	}
+	return append(servers, m), nil
+}
+
+func (d *Daemon) listenUnix(name string, mode os.FileMode, path string, h http.Handler, group int) (server, error) {
+	l, err := control.Listen(control.ListenOptions{Path: d.socket(name), Mode: mode, Group: group, Log: d.log})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle(path, h)
+	return control.NewServer(l, mux, d.log), nil
+}
+
+// followDrops tells the log of events that found the kernel's ring full.
+func (d *Daemon) followDrops(ctx context.Context) {
+	_, before, err := d.kernel.Counts()
+	if err != nil {
+		d.log.Error("the counts cannot be read", "error", err)
+		before = map[uint32]uint64{}
+	}
+	for tick := time.NewTicker(time.Second); ; {
+		select {
+		case <-ctx.Done():
+			tick.Stop()
+			return
+		case <-tick.C:
+		}
+		_, now, err := d.kernel.Counts()
+		if err != nil {
+			continue
+		}
+		for agent, n := range now {
+			if n > before[agent] {
+				d.audit.Lost(audit.Loss{Agent: d.agentName(agent), Stage: audit.InKernel, Count: n - before[agent]})
+			}
+		}
+		before = now
+	}
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"bailiff.dev/bailiff/bpf"
+	controlv1 "bailiff.dev/bailiff/internal/control/v1"
+	"bailiff.dev/bailiff/policy"
+)
+
+// ApplyPolicies implements AdminService.
+func (d *Daemon) ApplyPolicies(ctx context.Context, req *connect.Request[controlv1.ApplyPoliciesRequest]) (*connect.Response[controlv1.ApplyPoliciesResponse], error) {
+	d.policies.apply.Lock()
+	defer d.policies.apply.Unlock()
+	var fresh []storedDocument
+	var names []string
+	for _, f := range req.Msg.Files {
+		docs, problems := policy.Parse(f.Name, f.Content)
+		if problems.Has(policy.Error) {
+			return connect.NewResponse(&controlv1.ApplyPoliciesResponse{Problems: problemsOf(problems)}), nil
+		}
+		fresh = append(fresh, split(f.Name, string(f.Content), docs, req.Msg.AcceptDegraded)...)
+		for i := range docs {
+			names = append(names, docs[i].Name)
+		}
+	}
+	if len(names) == 0 {
+		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("the files hold no policies: to remove one, use `bailiff policy delete NAME`"))
+	}
+	c, ok := d.compile(d.policies.merge(fresh, req.Msg.Replace))
+	answer := &controlv1.ApplyPoliciesResponse{Problems: problemsOf(c.problems)}
+	if !ok {
+		return connect.NewResponse(answer), nil
+	}
+	if err := d.put(c); err != nil {
+		return nil, applyError(err)
+	}
+	d.recordPolicies(ctx, "policies applied", names)
+	answer.Generation = d.policies.generation
+	for _, info := range d.policyInfos() {
+		if slices.Contains(names, info.Name) {
+			answer.Policies = append(answer.Policies, info)
+		}
+	}
+	return connect.NewResponse(answer), nil
+}
+
+// applyError says that nothing changed.
+func applyError(err error) error {
+	code := connect.CodeInternal
+	var full *bpf.CapacityError
+	if errors.As(err, &full) {
+		code = connect.CodeResourceExhausted
+	}
+	return connect.NewError(code, fmt.Errorf("%w (the policies that were in force still are)", err))
+}
+
+// DeletePolicy implements AdminService.
+func (d *Daemon) DeletePolicy(ctx context.Context, req *connect.Request[controlv1.DeletePolicyRequest]) (*connect.Response[controlv1.DeletePolicyResponse], error) {
+	d.policies.apply.Lock()
+	defer d.policies.apply.Unlock()
+	rest := storedPolicies{Documents: slices.Clone(d.policies.stored.Documents)}
+	rest.Documents = slices.DeleteFunc(rest.Documents, func(s storedDocument) bool { return s.Name == req.Msg.Name })
+	if len(rest.Documents) == len(d.policies.stored.Documents) {
+		return nil, noPolicy(req.Msg.Name)
+	}
+	c, ok := d.compile(rest)
+	if !ok {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("without it the others are wrong: %w", c.problems.Err()))
+	}
+	if err := d.put(c); err != nil {
+		return nil, applyError(err)
+	}
+	d.recordPolicies(ctx, "policy deleted", []string{req.Msg.Name})
+	return connect.NewResponse(&controlv1.DeletePolicyResponse{Generation: d.policies.generation}), nil
+}
+
+func noPolicy(name string) error {
+	return connect.NewError(connect.CodeNotFound, fmt.Errorf("there is no policy %q: see `bailiff policy list`", name))
+}
+
+// ListPolicies implements AdminService.
+func (d *Daemon) ListPolicies(context.Context, *connect.Request[controlv1.ListPoliciesRequest]) (*connect.Response[controlv1.ListPoliciesResponse], error) {
+	d.policies.mu.RLock()
+	generation := d.policies.generation
+	d.policies.mu.RUnlock()
+	return connect.NewResponse(&controlv1.ListPoliciesResponse{Policies: d.policyInfos(), Generation: generation}), nil
+}
+
+// GetPolicy implements AdminService.
+func (d *Daemon) GetPolicy(_ context.Context, req *connect.Request[controlv1.GetPolicyRequest]) (*connect.Response[controlv1.GetPolicyResponse], error) {
+	infos := d.policyInfos()
+	d.policies.mu.RLock()
+	defer d.policies.mu.RUnlock()
+	for _, s := range d.policies.stored.Documents {
+		if s.Name == req.Msg.Name {
+			answer := &controlv1.GetPolicyResponse{Document: []byte(s.Text)}
+			for _, info := range infos {
+				if info.Name == s.Name {
+					answer.Info = info
+				}
+			}
+			return connect.NewResponse(answer), nil
+		}
+	}
+	return nil, noPolicy(req.Msg.Name)
+}
+
+// policyInfos describes the policies in force, by name.
+func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
+	p := &d.policies
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	var infos []*controlv1.PolicyInfo
+	for _, s := range p.stored.Documents {
+		i := slices.IndexFunc(p.docs, func(doc policy.Document) bool { return doc.Name == s.Name })
+		if i < 0 {
+			continue
+		}
+		doc := &p.docs[i]
+		info := &controlv1.PolicyInfo{
+			Name: doc.Name, Kind: string(doc.Kind), Subjects: doc.Subjects(), Mode: string(doc.Policy.Mode),
+			Generation: s.Generation, Applied: timestamppb.New(s.Applied), Degraded: s.AcceptDegraded && !d.kernel.Full(),
+			Rules: uint32(len(doc.Files()) + len(doc.Network())),
+		}
+		var own policy.Problems
+		for _, problem := range p.problems {
+			if s.holds(problem.Pos) {
+				own = append(own, problem)
+			}
+		}
+		info.Problems = problemsOf(own)
+		infos = append(infos, info)
+	}
+	return infos
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"bailiff.dev/bailiff/bpf"
+	controlv1 "bailiff.dev/bailiff/internal/control/v1"
+	"bailiff.dev/bailiff/internal/metrics"
+)
+
+// tier names what is in force.
+func (d *Daemon) tier() string {
+	if d.kernel.Full() {
+		return "full"
+	}
+	return "basic"
+}
+
+// probes says what was tried on this host when the daemon started.
+func (d *Daemon) probes() []*controlv1.Probe {
+	lsm := &controlv1.Probe{Name: "LSM programs", Ok: d.lsm == nil, Result: "a program that denies was loaded, and denied"}
+	switch {
+	case errors.Is(d.lsm, errTierChosen):
+		lsm.Result, lsm.Remedy = "not tried: the configuration says tier: basic", "remove tier: basic from bailiffd's configuration"
+	case errors.Is(d.lsm, bpf.ErrInert):
+		lsm.Result, lsm.Remedy = d.lsm.Error(), "add bpf to the kernel's lsm= boot parameter (see /sys/kernel/security/lsm), and restart"
+	case errors.Is(d.lsm, bpf.ErrRefused):
+		lsm.Result, lsm.Remedy = d.lsm.Error(), "use a kernel that allows them (6.1 or later with CONFIG_BPF_LSM), outside of sandboxes that forbid them"
+	case d.lsm != nil:
+		lsm.Result, lsm.Remedy = d.lsm.Error(), "use a kernel of 6.1 or later with CONFIG_BPF_LSM and BTF"
+	}
+	cgroups := &controlv1.Probe{Name: "cgroup programs", Ok: true, Result: "attached to " + d.parent.Path}
+	adopted := &controlv1.Probe{Name: "pinned programs", Ok: true, Result: "loaded by this daemon"}
+	if d.kernel.Adopted() {
+		adopted.Result = "adopted from an earlier life of the daemon, without a gap"
+	}
+	return []*controlv1.Probe{lsm, cgroups, adopted}
+}
+
+// Status implements AdminService.
+func (d *Daemon) Status(context.Context, *connect.Request[controlv1.StatusRequest]) (*connect.Response[controlv1.StatusResponse], error) {
+	uses, err := d.kernel.Maps()
+	if err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
+	d.policies.mu.RLock()
+	defer d.policies.mu.RUnlock()
+	answer := &controlv1.StatusResponse{
+		Version: d.o.Version, Tier: d.tier(), Probes: d.probes(), Generation: d.policies.generation,
+		Sessions: uint32(len(d.sessions.list(false))), Policies: uint32(len(d.policies.stored.Documents)),
+		StateDirectory: d.o.Config.StateDir, Cgroup: d.parent.Path, Started: timestamppb.New(d.started),
+	}
+	for _, m := range uses {
+		answer.Maps = append(answer.Maps, &controlv1.MapUse{Name: m.Name, Used: m.Used, Capacity: m.Capacity})
+	}
+	for _, loss := range d.audit.Losses() {
+		answer.Dropped += loss.Count
+	}
+	return connect.NewResponse(answer), nil
+}
+
+// agentName returns the SPIFFE ID of an agent's number.
+func (d *Daemon) agentName(number uint32) string {
+	for name, n := range d.kernel.Agents() {
+		if n == number {
+			return name
+		}
+	}
+	return ""
+}
+
+// snapshot is what the metrics show of the kernel side.
+func (d *Daemon) snapshot() (metrics.Snapshot, error) {
+	s := metrics.Snapshot{Sessions: map[string]int{}}
+	counts, _, err := d.kernel.Counts()
+	if err != nil {
+		return s, err
+	}
+	for _, c := range counts {
+		s.Verdicts = append(s.Verdicts, metrics.Verdicts{Agent: d.agentName(c.Agent), Kind: c.Kind, Verdict: c.Verdict, Count: c.N})
+	}
+	for _, running := range d.sessions.list(false) {
+		s.Sessions[running.Agent]++
+	}
+	uses, err := d.kernel.Maps()
+	if err != nil {
+		return s, err
+	}
+	for _, m := range uses {
+		s.Maps = append(s.Maps, metrics.Map{Name: m.Name, Entries: m.Used, Capacity: m.Capacity})
+	}
+	return s, nil
+}
+
+// droppedOf returns how many events of an agent found the ring full.
+func (d *Daemon) droppedOf(agent string) uint64 {
+	_, dropped, err := d.kernel.Counts()
+	if err != nil {
+		d.log.Error("the counts cannot be read", "error", err)
+		return 0
+	}
+	return dropped[d.kernel.Agents()[agent]]
+}
+
+// ready is what /readyz says.
+func (d *Daemon) ready() error {
+	if !d.serving.Load() {
+		return fmt.Errorf("bailiffd is starting (%s)", runtime.GOARCH)
+	}
+	return nil
+}
