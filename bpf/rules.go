@@ -14,16 +14,16 @@ import (
 
 // loaded is a ruleset that is in the maps.
 type loaded struct {
-	digest     [32]byte
-	states     span
-	globs      span
-	nets       span // two numbers: outbound, inbound
-	portSets   span
-	edges      []enforcerEdge
-	addresses  []enforcerNetKey
-	ports      []enforcerPortKey
-	self       uint32
-	flags      uint32
+	digest    [32]byte
+	states    span
+	globs     span
+	nets      span // two numbers: outbound, inbound
+	portSets  span
+	edges     []enforcerEdge
+	addresses []enforcerNetKey
+	ports     []enforcerPortKey
+	self      uint32
+	flags     uint32
 }
 
 // put writes a ruleset's tables under numbers that nothing refers to yet. On an
