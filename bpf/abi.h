@@ -148,6 +148,8 @@ struct label {
 	__u32 also;		/* the same along the superblock's own route, where that differs; 0: it does not */
 	__u32 reason;		/* enum reason, of a walk that ended nowhere */
 	__u32 bytes;		/* length of what is in name */
+	__u64 leaf;		/* dentry and vfsmount of the object */
+	__u64 view;
 	__u64 at;		/* dentry and vfsmount where a walk goes on */
 	__u64 mount;
 	__u64 hash[MAX_DEPTH];	/* keyed hashes of the components, leaf first */

@@ -84,7 +84,7 @@ static __noinline int judge(struct label *l, struct act *a, struct dentry *d, st
 		count(l->agent, a->kind, VERDICT_ALLOW);
 		return 0;
 	}
-	tell_path(l, a, d, mnt, NULL);
+	tell_path(l, a, object_at(l), 0);
 	return a->verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
@@ -119,12 +119,14 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 	__u32 start = agent ? agent->start[l->generation & 1] : 0;
 	struct inode *inode = old->d_inode;
 	__u32 old_state, old_also;
+	__u64 first;
 	bool directory;
 
 	resolve(l, old, mnt, start);
 	weigh(l, agent, a);
 	old_state = l->state;
 	old_also = l->also;
+	first = object_at(l);
 	if (a->verdict == VERDICT_ALLOW) {
 		a->access = a->access_new;
 		resolve(l, new, mnt, start);
@@ -143,7 +145,8 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 		count(l->agent, a->kind, VERDICT_ALLOW);
 		return 0;
 	}
-	tell_path(l, a, old, mnt, new);
+	look_at(l, new, mnt);
+	tell_path(l, a, first, object_at(l));
 	return a->verdict == VERDICT_DENY ? -EACCES : 0;
 }
 

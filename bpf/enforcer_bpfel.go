@@ -138,6 +138,8 @@ type enforcerLabel struct {
 	Also       uint32
 	Reason     uint32
 	Bytes      uint32
+	Leaf       uint64
+	View       uint64
 	At         uint64
 	Mount      uint64
 	Hash       [64]uint64

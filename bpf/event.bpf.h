@@ -188,22 +188,6 @@ __noinline __u32 names_length(struct label *l, __u32 n)
 	return bytes;
 }
 
-/* Collect for telling: where the walk ends nowhere, what it saw until then. */
-static __always_inline __u32 collect_names(struct label *l, struct dentry *d, struct vfsmount *mnt)
-{
-	__u32 i, n;
-
-	for (i = 0; i < MAX_DEPTH; i++)
-		l->dentry[i] = 0;
-	n = collect(l, d, mnt);
-	if (!l->reason)
-		return n;
-	for (n = 0; n < MAX_DEPTH; n++)
-		if (!l->dentry[n])
-			break;
-	return n;
-}
-
 static __always_inline struct who who_of(const struct label *l)
 {
 	struct who who = { .session = l->session, .generation = l->generation, .agent = l->agent };
@@ -211,8 +195,7 @@ static __always_inline struct who who_of(const struct label *l)
 	return who;
 }
 
-static __noinline int tell_long(struct label *l, const struct act *a, __u32 n, struct dentry *d2,
-				struct vfsmount *mnt)
+static __noinline int tell_long(struct label *l, const struct act *a, __u32 n, __u64 second)
 {
 	struct event_long *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 	struct who who = who_of(l);
@@ -225,8 +208,9 @@ static __noinline int tell_long(struct label *l, const struct act *a, __u32 n, s
 	fill(&r->event, &who, a, l, true);
 	off = put_names_long(l, r, 0, n);
 	r->event.path_len = off;
-	if (d2) {
-		n = collect_names(l, d2, mnt);
+	if (second) {
+		l->leaf = second;
+		n = collect_again(l);
 		off = put_names_long(l, r, off, n);
 		r->event.target_len = off - r->event.path_len;
 	}
@@ -250,17 +234,22 @@ static __noinline int tell_short(struct label *l, const struct act *a, __u32 n, 
 	return 0;
 }
 
-/* An event about the path of d, and of d2 where that is not NULL. Spoils the label's scratch. */
-static __noinline int tell_path(struct label *l, const struct act *a, struct dentry *d,
-				struct vfsmount *mnt, struct dentry *d2)
+/*
+ * An event about the path of dentry first, and of second where that is not 0,
+ * both seen through label.view. Spoils the label's scratch.
+ */
+__noinline int tell_path(struct label *l, struct act *a, __u64 first, __u64 second)
 {
 	__u32 n;
 
+	if (!l || !a)
+		return 0;
 	count(l->agent, a->kind, a->verdict);
-	n = collect_names(l, d, mnt);
-	if (!d2 && names_length(l, n) <= PATH_SHORT)
+	l->leaf = first;
+	n = collect_again(l);
+	if (!second && names_length(l, n) <= PATH_SHORT)
 		return tell_short(l, a, n, 0);
-	return tell_long(l, a, n, d2, mnt);
+	return tell_long(l, a, n, second);
 }
 
 /* An event about an abstract socket, whose name of len bytes is in label.name. */
@@ -282,11 +271,13 @@ static __noinline int tell_name(struct label *l, const struct act *a, __u32 len)
 	return 0;
 }
 
-/* An event about an object of which no mount is known. The label's scratch holds its n components. */
-static __noinline int tell_inode(struct label *l, const struct act *a, struct dentry *d, __u32 n)
+/* An event about label.leaf, of which no mount is known, on the filesystem with this s_dev. */
+__noinline int tell_inode(struct label *l, struct act *a, __u32 device)
 {
+	if (!l || !a)
+		return 0;
 	count(l->agent, a->kind, a->verdict);
-	return tell_short(l, a, n, d->d_sb->s_dev);
+	return tell_short(l, a, climb_super(l), device);
 }
 
 #endif

@@ -79,9 +79,9 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 	agent = agent_of(l->agent);
 	resolve(l, d, mnt, agent ? agent->start[l->generation & 1] : 0);
 	weigh(l, agent, &a);
-	n = collect_names(l, d, mnt);
+	n = collect_again(l);
 	keep_executable(l, n);
-	tell_path(l, &a, d, mnt, NULL);
+	tell_path(l, &a, object_at(l), 0);
 	return 0;
 }
 

@@ -108,7 +108,8 @@ int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, umode_t 
 
 		a.reason = REASON_DEVICE;
 		a.verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
-		tell_path(l, &a, dentry, dir->mnt, NULL);
+		look_at(l, dentry, dir->mnt);
+		tell_path(l, &a, object_at(l), 0);
 		return a.verdict == VERDICT_DENY ? -EPERM : 0;
 	}
 	return judge(l, &a, dentry, dir->mnt) ? -EACCES : 0;
@@ -222,7 +223,8 @@ static __always_inline int on_inode(__u8 operation, struct dentry *d)
 	if (t->cred != t->real_cred || d->d_sb->s_flags & SB_KERNMOUNT)
 		return 0;
 	agent = agent_of(l->agent);
-	n = collect_super(l, d);
+	l->leaf = (__u64)d;
+	n = climb_super(l);
 	l->also = 0;
 	l->state = l->reason ? 0 : run(l, agent ? agent->start[l->generation & 1] : 0, n, 0);
 	weigh(l, agent, &a);
@@ -231,7 +233,7 @@ static __always_inline int on_inode(__u8 operation, struct dentry *d)
 		return 0;
 	}
 	a.object = OBJECT_PATH;
-	tell_inode(l, &a, d, n);
+	tell_inode(l, &a, d->d_sb->s_dev);
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
 

@@ -21,7 +21,7 @@
 #define BAILIFF_WALK_BPF_H
 
 #define MAX_STEPS (MAX_DEPTH + 8)	/* components and mounts crossed */
-#define WALK_TRIES 3			/* before a path that keeps moving is denied */
+#define WALK_TRIES 4			/* before a path that keeps moving is denied */
 #define CACHE_STATE_BITS 20
 #define NAME_LOADED 1			/* in place of a dentry's address */
 
@@ -141,7 +141,8 @@ struct climb {
 	struct label *label;
 	__u64 dentry, root, mount;
 	__u32 n;
-	__u32 done;
+	__u16 stop;	/* at the first root */
+	__u16 done;
 };
 
 static __always_inline long give_up(struct climb *c, __u32 reason)
@@ -176,7 +177,7 @@ static long climb_step(__u32 i, struct climb *c)
 	struct dentry *d = (struct dentry *)c->dentry;
 	__u64 up;
 
-	if (c->dentry == host_root) {
+	if (c->dentry == host_root || (c->stop && c->dentry == c->root)) {
 		c->done = 1;
 		return 1;
 	}
@@ -195,22 +196,75 @@ static long climb_step(__u32 i, struct climb *c)
 }
 
 /*
- * Go on from a mount's root, label.at in label.mount, to the host's root.
- * Returns the number of components, or 0 with label.reason set (a root that is
- * the host's is 0 components, and no reason).
+ * Go on from label.at in label.mount to the host's root, after n components.
+ * Returns their number, or with label.reason set, of those that were there. (A
+ * root that is the host's is 0 components, and no reason.)
  */
 __noinline __u32 climb(struct label *l, __u32 n)
 {
 	struct climb c = { .label = l, .n = n };
+	struct vfsmount *vfs;
 
 	if (!l)
 		return 0;
-	c.dentry = c.root = l->at;
+	c.dentry = l->at;
 	c.mount = l->mount;
+	vfs = (struct vfsmount *)c.mount;
+	if (bpf_core_read(&c.root, sizeof(c.root), &vfs->mnt_root))
+		return nowhere(l, REASON_FAULT);
 	bpf_loop(MAX_STEPS, climb_step, &c, 0);
-	if (!c.done)
+	if (!c.done && !l->reason)
 		l->reason = REASON_DEEP;
-	return l->reason ? 0 : c.n;
+	return c.n;
+}
+
+/* Append the components of the place where the filesystem with this s_dev is mounted. */
+static __always_inline __u32 append_home(struct label *l, __u32 dev, __u32 n)
+{
+	struct home *home = bpf_map_lookup_elem(&homes, &dev);
+	__u32 i;
+
+	if (!home)
+		return nowhere(l, REASON_OUTSIDE);
+	for (i = 0; i < MAX_DEPTH; i++) {
+		if (i >= home->depth)
+			break;
+		if (n >= MAX_DEPTH)
+			return nowhere(l, REASON_DEEP);
+		put(l, n, home->hash[i], 0);
+		n++;
+	}
+	return n;
+}
+
+/*
+ * Collect the components of label.leaf on its filesystem's own route: to the
+ * superblock's root, and from there as the host has it. Same result as climb().
+ */
+__noinline __u32 climb_super(struct label *l)
+{
+	struct climb c = { .label = l, .stop = 1 };
+	struct super_block *sb = NULL;
+	struct dentry *d;
+	__u32 dev = 0;
+
+	if (!l)
+		return 0;
+	l->reason = REASON_RULE;
+	c.dentry = l->leaf;
+	d = (struct dentry *)c.dentry;
+	bpf_core_read(&sb, sizeof(sb), &d->d_sb);
+	if (bpf_core_read(&c.root, sizeof(c.root), &sb->s_root) || bpf_core_read(&dev, sizeof(dev), &sb->s_dev))
+		return nowhere(l, REASON_FAULT);
+	bpf_loop(MAX_STEPS, climb_step, &c, 0);
+	if (!c.done && !l->reason)
+		l->reason = REASON_DEEP;
+	if (l->reason)
+		return c.n;
+	if (c.dentry == host_root)
+		return c.n;
+	name_own_process(l, c.n, BPF_CORE_READ(sb, s_magic));
+	return append_home(l, dev, c.n);
 }
 
 /* The same within the first mount, where the verifier knows the dentries. */
@@ -242,68 +296,29 @@ static long collect_step(__u32 i, struct collection *c)
 	return 0;
 }
 
-/*
- * Collect the components of d up to root, or to the host's. Returns their
- * number; label.at is where it ended, label.reason is set where it did not.
- */
-static __always_inline __u32 collect_to(struct label *l, struct dentry *d, struct dentry *root)
+/* Collect the components of d as seen through mnt. Same result as climb(). */
+static __always_inline __u32 collect(struct label *l, struct dentry *d, struct vfsmount *mnt)
 {
-	struct collection c = { .label = l, .dentry = d, .root = root };
+	struct collection c = { .label = l, .dentry = d, .root = mnt->mnt_root };
 
 	l->reason = REASON_RULE;
 	bpf_loop(MAX_DEPTH + 1, collect_step, &c, 0);
 	if (!c.done && !l->reason)
 		l->reason = REASON_DEEP;
 	l->at = (__u64)c.dentry;
-	return c.n;
-}
-
-/* Collect the components of d as seen through mnt. Same result as climb(). */
-static __noinline __u32 collect(struct label *l, struct dentry *d, struct vfsmount *mnt)
-{
-	__u32 n = collect_to(l, d, mnt->mnt_root);
-
-	if (l->reason)
-		return 0;
-	if (l->at == host_root)
-		return n;
+	if (l->reason || l->at == host_root)
+		return c.n;
 	l->mount = (__u64)mnt;
-	return climb(l, n);
+	return climb(l, c.n);
 }
 
-/* Append the components of the place where the filesystem with this s_dev is mounted. */
-__noinline __u32 append_home(struct label *l, __u32 dev, __u32 n)
+/* Collect label.leaf as seen through label.view, again or from where only its address is known. */
+static __always_inline __u32 collect_again(struct label *l)
 {
-	struct home *home = bpf_map_lookup_elem(&homes, &dev);
-	__u32 i;
-
-	if (!l)
-		return 0;
-	if (!home)
-		return nowhere(l, REASON_OUTSIDE);
-	for (i = 0; i < MAX_DEPTH; i++) {
-		if (i >= home->depth)
-			break;
-		if (n >= MAX_DEPTH)
-			return nowhere(l, REASON_DEEP);
-		put(l, n, home->hash[i], 0);
-		n++;
-	}
-	return n;
-}
-
-/* Collect the components of d on its filesystem's own route: to the superblock's root, and from there as the host has it. */
-static __noinline __u32 collect_super(struct label *l, struct dentry *d)
-{
-	struct super_block *sb = d->d_sb;
-	__u32 n = collect_to(l, d, sb->s_root);
-
-	if (l->reason)
-		return 0;
-	if (l->at == host_root)
-		return n;
-	name_own_process(l, n, sb->s_magic);
-	return append_home(l, sb->s_dev, n);
+	l->reason = REASON_RULE;
+	l->at = l->leaf;
+	l->mount = l->view;
+	return climb(l, 0);
 }
 
 struct glob_run {
@@ -402,6 +417,21 @@ static __always_inline __u64 mix(__u64 h, __u64 value)
 	return h ^ h >> 32;
 }
 
+/* Address of the object, as a number: the verifier lets no known pointer go to a global function. */
+static __always_inline __u64 object_at(struct label *l)
+{
+	return *(volatile __u64 *)&l->leaf;
+}
+
+/* The verifier allows no arithmetic on pointers; what comes back from memory is a number. */
+static __always_inline __u64 number(struct label *l, const void *pointer)
+{
+	volatile __u64 *at = &l->at;
+
+	*at = (__u64)pointer;
+	return *at;
+}
+
 /*
  * Key of a directory in the cache: the low bits choose the slot, the rest is
  * the tag. 0: not to be cached (no generation number tells a new inode from an
@@ -418,10 +448,10 @@ static __always_inline __u64 cache_tag(struct label *l, struct dentry *dir, stru
 	if (!generation_number || (renames & 1) || (mounts & 1) || mnt->mnt_root != sb->s_root ||
 	    sb->s_magic == BTRFS_SUPER_MAGIC)
 		return 0;
-	h = mix(cache_key[0], (__u64)inode);
+	h = mix(cache_key[0], number(l, inode));
 	h = mix(h, inode->i_ino);
 	h = mix(h, (__u64)generation_number << 32 | sb->s_dev);
-	h = mix(h, (__u64)mnt);
+	h = mix(h, number(l, mnt));
 	h = mix(h, (__u64)renames << 32 | mounts);
 	h = mix(h, l->generation ^ (__u64)start << 32);
 	return h ?: 1;
@@ -449,34 +479,14 @@ static __always_inline void cache_put(__u64 tag, __u32 state)
 		*(volatile __u64 *)entry = (tag & ~((1ULL << CACHE_STATE_BITS) - 1)) | state;
 }
 
-/* One full walk; fills label.state and label.also. */
-static __always_inline int walk(struct label *l, struct dentry *d, struct vfsmount *mnt, __u32 start, __u64 tag)
+/* The state along the filesystem's own route, into label.also. */
+static __always_inline void super_route(struct label *l, __u32 start)
 {
-	struct super_block *sb = mnt->mnt_sb;
-	__u32 n = collect(l, d, mnt), dir;
+	__u32 n = climb_super(l);
 
-	l->also = 0;
-	l->state = 0;
-	if (l->reason)
-		return 0;
-	if (tag && n) {
-		dir = run(l, start, n, 1);
-		cache_put(tag, dir);
-		l->state = step(l, dir, l->hash[0], l->dentry[0]);
-	} else {
-		l->state = run(l, start, n, 0);
-	}
-	if (mnt->mnt_root == sb->s_root)
-		return 0;
-	n = collect_super(l, d);
-	if (l->reason) {
-		l->state = 0;
-		return 0;
-	}
-	l->also = run(l, start, n, 0);
+	l->also = l->reason ? 0 : run(l, start, n, 0);
 	if (!l->also)
 		l->state = 0;
-	return 0;
 }
 
 /* Nothing moved while the walk was under way. */
@@ -488,38 +498,88 @@ static __always_inline bool unmoved(__u32 renames, __u32 mounts)
 	       sequence_at(rename_lock_at) == renames && sequence_at(mount_lock_at) == mounts;
 }
 
-/*
- * The state of object d, seen through mnt, in label.state and label.also.
- * State 0 with label.reason says why there is none.
- */
-static __noinline int resolve(struct label *l, struct dentry *d, struct vfsmount *mnt, __u32 start)
+static __always_inline bool shows_part(struct vfsmount *mnt)
 {
-	__u32 renames, mounts, dir, i;
-	__u64 tag;
+	return BPF_CORE_READ(mnt, mnt_root) != BPF_CORE_READ(mnt, mnt_sb, s_root);
+}
 
+/* The path moved while it was walked: walk again. */
+__noinline int resolve_again(struct label *l, __u32 start)
+{
+	__u32 renames, mounts, n, i;
+
+	if (!l)
+		return 0;
 	for (i = 0; i < WALK_TRIES; i++) {
 		renames = sequence_at(rename_lock_at);
 		mounts = sequence_at(mount_lock_at);
-		tag = 0;
-		dir = 0;
-		l->reason = REASON_RULE;
-		if (d != mnt->mnt_root) {
-			tag = cache_tag(l, d->d_parent, mnt, start, renames, mounts);
-			dir = tag ? cache_get(tag) : 0;
-		}
-		if (dir) {
-			l->also = 0;
-			put(l, 0, hash_dentry(l, d), (__u64)d);
-			l->state = step(l, dir, l->hash[0], l->dentry[0]);
-		} else {
-			walk(l, d, mnt, start, tag);
-		}
+		l->also = 0;
+		n = collect_again(l);
+		l->state = l->reason ? 0 : run(l, start, n, 0);
+		if (l->state && shows_part((struct vfsmount *)l->view))
+			super_route(l, start);
 		if (unmoved(renames, mounts))
 			return 0;
 	}
 	l->state = 0;
 	l->also = 0;
 	l->reason = REASON_RACE;
+	return 0;
+}
+
+/* The first walk, by the cache where it knows the directory. */
+static __always_inline void resolve_once(struct label *l, struct dentry *d, struct vfsmount *mnt, __u32 start,
+					 __u32 renames, __u32 mounts)
+{
+	__u64 tag = 0;
+	__u32 n, dir;
+
+	l->also = 0;
+	l->state = 0;
+	l->reason = REASON_RULE;
+	if (d != mnt->mnt_root) {
+		tag = cache_tag(l, d->d_parent, mnt, start, renames, mounts);
+		dir = tag ? cache_get(tag) : 0;
+		if (dir) {
+			put(l, 0, hash_dentry(l, d), (__u64)d);
+			l->state = step(l, dir, l->hash[0], l->dentry[0]);
+			return;
+		}
+	}
+	n = collect(l, d, mnt);
+	if (l->reason)
+		return;
+	if (tag && n) {
+		dir = run(l, start, n, 1);
+		cache_put(tag, dir);
+		l->state = step(l, dir, l->hash[0], l->dentry[0]);
+	} else {
+		l->state = run(l, start, n, 0);
+	}
+	if (mnt->mnt_root != mnt->mnt_sb->s_root)
+		super_route(l, start);
+}
+
+/* Make d, seen through mnt, the object. */
+static __always_inline void look_at(struct label *l, struct dentry *d, struct vfsmount *mnt)
+{
+	l->leaf = (__u64)d;
+	l->view = (__u64)mnt;
+}
+
+/*
+ * The state of object d, seen through mnt, in label.state and label.also.
+ * State 0 with label.reason says why there is none.
+ */
+static __noinline int resolve(struct label *l, struct dentry *d, struct vfsmount *mnt, __u32 start)
+{
+	__u32 renames = sequence_at(rename_lock_at);
+	__u32 mounts = sequence_at(mount_lock_at);
+
+	look_at(l, d, mnt);
+	resolve_once(l, d, mnt, start, renames, mounts);
+	if (!unmoved(renames, mounts))
+		resolve_again(l, start);
 	return 0;
 }
 
