@@ -78,7 +78,6 @@ static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct endpo
 	struct session *s = current_session();
 	__u64 now = *(volatile __u64 *)&generation;
 	struct agent *agent;
-	struct who who = {};
 	bool self = false;
 
 	if (!s)
@@ -96,11 +95,9 @@ static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct endpo
 		own_sock(ctx->sk, s);
 	if (full_tier && a.verdict == VERDICT_ALLOW && !(self && !e->inbound))
 		return PASS;
-	who.session = s->session;
-	who.generation = now;
-	who.agent = s->agent;
+	by_session(&a, s, now);
 	describe(&a, e, ctx->user_family, ctx->type);
-	tell(&who, &a, NULL, true);
+	tell(&a, NULL);
 	if (a.verdict != VERDICT_DENY)
 		return PASS;
 	bpf_set_retval(-EACCES);
@@ -262,7 +259,6 @@ int egress(struct __sk_buff *skb)
 	__u64 now = *(volatile __u64 *)&generation;
 	struct packet p = {};
 	struct agent *agent;
-	struct who who = {};
 
 	if (!s)
 		return PASS;
@@ -280,11 +276,9 @@ int egress(struct __sk_buff *skb)
 		if (maybe_self(agent, now, &p.to, &a) && own_listener(skb, s->session, &p.to))
 			return PASS;
 	}
-	who.session = s->session;
-	who.generation = now;
-	who.agent = s->agent;
+	by_session(&a, s, now);
 	describe(&a, &p.to, is_mapped(p.to.address) ? AF_INET : AF_INET6, 0);
-	tell(&who, &a, NULL, false);
+	tell_packet(&a);
 	return DROP;
 }
 

@@ -84,6 +84,7 @@ static __noinline int judge(struct label *l, struct act *a, struct dentry *d, st
 		count(l->agent, a->kind, VERDICT_ALLOW);
 		return 0;
 	}
+	by_task(a, l);
 	tell_path(l, a, object_at(l), 0);
 	return a->verdict == VERDICT_DENY ? -EACCES : 0;
 }
@@ -138,6 +139,7 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 		    (old_also && !not_wider(old_also, l->also, directory)) ||
 		    (a->exchange && !not_wider(l->state, old_state, true))) {
 			a->reason = REASON_WIDER;
+			a->rule = 0;
 			a->verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
 		}
 	}
@@ -145,6 +147,7 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 		count(l->agent, a->kind, VERDICT_ALLOW);
 		return 0;
 	}
+	by_task(a, l);
 	look_at(l, new, mnt);
 	tell_path(l, a, first, object_at(l));
 	return a->verdict == VERDICT_DENY ? -EACCES : 0;

@@ -6,8 +6,11 @@
 #ifndef BAILIFF_EVENT_BPF_H
 #define BAILIFF_EVENT_BPF_H
 
-/* What to tell, gathered by a hook. */
+/* What to tell, and of whom. */
 struct act {
+	__u64 session;
+	__u64 generation;
+	__u32 agent;
 	__u8 operation;
 	__u8 kind;
 	__u8 access;		/* what is asked for */
@@ -25,12 +28,21 @@ struct act {
 	__u8 address[16];
 };
 
-/* Who did it: from a task's label, or from a socket. */
-struct who {
-	__u64 session;
-	__u64 generation;
-	__u32 agent;
-};
+/* The current task did it. */
+static __always_inline void by_task(struct act *a, const struct label *l)
+{
+	a->session = l->session;
+	a->generation = l->generation;
+	a->agent = l->agent;
+}
+
+/* Some task of a session did it. */
+static __always_inline void by_session(struct act *a, const struct session *s, __u64 generation_now)
+{
+	a->session = s->session;
+	a->generation = generation_now;
+	a->agent = s->agent;
+}
 
 static __always_inline void count(__u32 agent, __u32 kind, __u32 verdict)
 {
@@ -49,11 +61,17 @@ static __always_inline void count_drop(__u32 agent)
 		c->dropped++;
 }
 
-static __always_inline void fill_ancestors(struct event *e, struct task_struct *t)
+/* The current task, its ancestors and, by its label, its executable. */
+__noinline int fill_task(struct event *e, struct label *l)
 {
-	struct task_struct *up;
+	struct task_struct *t = bpf_get_current_task_btf(), *up;
 	__u32 i;
 
+	if (!e)
+		return 0;
+	e->pid = t->tgid;
+	e->tid = t->pid;
+	e->uid = (__u32)bpf_get_current_uid_gid();
 	for (i = 0; i < MAX_ANCESTORS; i++) {
 		up = t->real_parent;
 		if (!up || up == t || !up->tgid)
@@ -63,27 +81,36 @@ static __always_inline void fill_ancestors(struct event *e, struct task_struct *
 		bpf_probe_read_kernel_str(e->ancestor[i].comm, COMM_LEN, t->comm);
 	}
 	e->ancestors = i;
+	if (l) {
+		e->exe_len = l->exe_len;
+		bpf_probe_read_kernel(e->exe, EXE_LEN, l->exe);
+	}
+	return 0;
 }
 
-/* Everything but the paths. task: the current task is the one that acts. */
-static __always_inline void fill(struct event *e, const struct who *who, const struct act *a,
-				 struct label *l, bool task)
+/* Everything but the paths and the task. */
+__noinline int fill(struct event *e, struct act *a)
 {
-	struct task_struct *t = bpf_get_current_task_btf();
 	__u32 i;
 
+	if (!e || !a)
+		return 0;
 	e->version = ABI_VERSION;
 	e->operation = a->operation;
 	e->verdict = a->verdict;
 	e->reason = a->reason;
 	e->access = a->access;
 	e->object = a->object;
+	e->ancestors = 0;
 	e->cut = 0;
 	e->boot_ns = bpf_ktime_get_boot_ns();
-	e->session = who->session;
-	e->generation = who->generation;
-	e->agent = who->agent;
+	e->session = a->session;
+	e->generation = a->generation;
+	e->agent = a->agent;
 	e->rule = a->rule;
+	e->pid = 0;
+	e->tid = 0;
+	e->uid = 0;
 	e->peer = a->peer;
 	e->family = a->family;
 	e->type = a->type;
@@ -91,38 +118,46 @@ static __always_inline void fill(struct event *e, const struct who *who, const s
 	e->port = a->port;
 	for (i = 0; i < sizeof(e->address); i++)
 		e->address[i] = a->address[i];
+	e->exe_len = 0;
 	e->path_len = 0;
 	e->target_len = 0;
 	e->device = 0;
-	e->pid = 0;
-	e->tid = 0;
-	e->uid = 0;
-	e->ancestors = 0;
-	e->exe_len = 0;
-	if (!task)
-		return;
-	e->pid = t->tgid;
-	e->tid = t->pid;
-	e->uid = (__u32)bpf_get_current_uid_gid();
-	fill_ancestors(e, t);
-	if (l) {
-		e->exe_len = l->exe_len;
-		bpf_probe_read_kernel(e->exe, EXE_LEN, l->exe);
-	}
+	return 0;
 }
 
-/* An event without a path. */
-static __noinline int tell(const struct who *who, const struct act *a, struct label *l, bool task)
+/* An event without a path, of the current task, which may have a label. */
+__noinline int tell(struct act *a, struct label *l)
 {
 	struct event *e;
 
-	count(who->agent, a->kind, a->verdict);
+	if (!a)
+		return 0;
+	count(a->agent, a->kind, a->verdict);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		count_drop(who->agent);
+		count_drop(a->agent);
 		return 0;
 	}
-	fill(e, who, a, l, task);
+	fill(e, a);
+	fill_task(e, l);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+/* An event of a session, whose task is not the current one. */
+__noinline int tell_packet(struct act *a)
+{
+	struct event *e;
+
+	if (!a)
+		return 0;
+	count(a->agent, a->kind, a->verdict);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		count_drop(a->agent);
+		return 0;
+	}
+	fill(e, a);
 	bpf_ringbuf_submit(e, 0);
 	return 0;
 }
@@ -188,24 +223,17 @@ __noinline __u32 names_length(struct label *l, __u32 n)
 	return bytes;
 }
 
-static __always_inline struct who who_of(const struct label *l)
-{
-	struct who who = { .session = l->session, .generation = l->generation, .agent = l->agent };
-
-	return who;
-}
-
-static __noinline int tell_long(struct label *l, const struct act *a, __u32 n, __u64 second)
+static __noinline int tell_long(struct label *l, struct act *a, __u32 n, __u64 second)
 {
 	struct event_long *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
-	struct who who = who_of(l);
 	__u32 off;
 
 	if (!r) {
 		count_drop(l->agent);
 		return 0;
 	}
-	fill(&r->event, &who, a, l, true);
+	fill(&r->event, a);
+	fill_task(&r->event, l);
 	off = put_names_long(l, r, 0, n);
 	r->event.path_len = off;
 	if (second) {
@@ -218,16 +246,16 @@ static __noinline int tell_long(struct label *l, const struct act *a, __u32 n, _
 	return 0;
 }
 
-static __noinline int tell_short(struct label *l, const struct act *a, __u32 n, __u32 device)
+static __noinline int tell_short(struct label *l, struct act *a, __u32 n, __u32 device)
 {
 	struct event_short *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
-	struct who who = who_of(l);
 
 	if (!r) {
 		count_drop(l->agent);
 		return 0;
 	}
-	fill(&r->event, &who, a, l, true);
+	fill(&r->event, a);
+	fill_task(&r->event, l);
 	r->event.device = device;
 	r->event.path_len = put_names_short(l, r, n);
 	bpf_ringbuf_submit(r, 0);
@@ -253,18 +281,20 @@ __noinline int tell_path(struct label *l, struct act *a, __u64 first, __u64 seco
 }
 
 /* An event about an abstract socket, whose name of len bytes is in label.name. */
-static __noinline int tell_name(struct label *l, const struct act *a, __u32 len)
+__noinline int tell_name(struct label *l, struct act *a, __u32 len)
 {
-	struct who who = who_of(l);
 	struct event_short *r;
 
+	if (!l || !a)
+		return 0;
 	count(l->agent, a->kind, a->verdict);
 	r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 	if (!r) {
 		count_drop(l->agent);
 		return 0;
 	}
-	fill(&r->event, &who, a, l, true);
+	fill(&r->event, a);
+	fill_task(&r->event, l);
 	bpf_probe_read_kernel(r->path, UNIX_NAME, l->name);
 	r->event.path_len = len;
 	bpf_ringbuf_submit(r, 0);

@@ -108,6 +108,7 @@ int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, umode_t 
 
 		a.reason = REASON_DEVICE;
 		a.verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+		by_task(&a, l);
 		look_at(l, dentry, dir->mnt);
 		tell_path(l, &a, object_at(l), 0);
 		return a.verdict == VERDICT_DENY ? -EPERM : 0;
@@ -232,6 +233,7 @@ static __always_inline int on_inode(__u8 operation, struct dentry *d)
 		count(l->agent, a.kind, VERDICT_ALLOW);
 		return 0;
 	}
+	by_task(&a, l);
 	a.object = OBJECT_PATH;
 	tell_inode(l, &a, d->d_sb->s_dev);
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;

@@ -12,10 +12,10 @@ static __always_inline int forbid(__u8 operation, struct label *l, __u32 peer, b
 		.operation = operation, .kind = KIND_GUARD, .verdict = VERDICT_DENY,
 		.reason = REASON_PRIVILEGE, .peer = peer, .object = peer ? OBJECT_TASK : OBJECT_NONE,
 	};
-	struct who who = who_of(l);
 
+	by_task(&a, l);
 	if (!quiet)
-		tell(&who, &a, l, true);
+		tell(&a, l);
 	return -EPERM;
 }
 

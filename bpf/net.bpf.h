@@ -162,9 +162,9 @@ static __always_inline bool is_inet(__u16 family)
 static __noinline int judge_inet(struct label *l, struct sock *sk, const struct endpoint *e, __u32 operation)
 {
 	struct act a = { .operation = operation, .kind = KIND_NETWORK };
-	struct who who = who_of(l);
 	struct agent *agent = agent_of(l->agent);
 
+	by_task(&a, l);
 	weigh_inet(agent, l->generation, e, &a);
 	describe(&a, e, sk->__sk_common.skc_family, sk->sk_type);
 	if (maybe_self(agent, l->generation, e, &a)) {
@@ -173,7 +173,7 @@ static __noinline int judge_inet(struct label *l, struct sock *sk, const struct 
 		else if (covered(l, sk))
 			return 0;
 	}
-	tell(&who, &a, l, true);
+	tell(&a, l);
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
@@ -199,7 +199,6 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 	struct act a = {
 		.operation = OP_SOCKET, .kind = KIND_NETWORK, .object = OBJECT_SOCKET, .reason = REASON_SOCKET,
 	};
-	struct who who;
 	struct label *l;
 	int rc = enter(&l);
 
@@ -207,12 +206,12 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 		return rc < 0 ? -EACCES : 0;
 	if (kern || wanted_socket(family, type, protocol))
 		return 0;
+	by_task(&a, l);
 	a.family = family;
 	a.type = type;
 	a.protocol = protocol;
 	a.verdict = only_watch(agent_of(l->agent), l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
-	who = who_of(l);
-	tell(&who, &a, l, true);
+	tell(&a, l);
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
@@ -354,6 +353,7 @@ static __always_inline int judge_unix(struct label *l, struct sock *other)
 	state = agent ? agent->start[l->generation & 1] : 0;
 	state = step(l, state, abstract_hash, 0);
 	l->state = step(l, state, hash_long(l, len), NAME_LOADED);
+	by_task(&a, l);
 	weigh(l, agent, &a);
 	if (a.verdict == VERDICT_ALLOW) {
 		count(l->agent, KIND_UNIX, VERDICT_ALLOW);
