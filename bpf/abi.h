@@ -19,6 +19,8 @@ enum limits {
 	EXE_LEN = 256,		/* bytes of the executable's path kept with the label */
 	PATH_SHORT = 256,	/* bytes of paths in a short event */
 	PATH_LONG = 4096,	/* bytes of paths in a long one; longer paths are cut, and say so */
+	SAMPLE_EVERY = 1 << 10,	/* decisions about paths from one that is timed to the next */
+	LATENCY_BUCKETS = 20,	/* of decisions that took less than 64 ns, 128 ns, 256 ns, ... */
 	DIRCACHE = 1 << 16,	/* slots of the directory cache */
 	UNIX_NAME = 108,	/* sun_path */
 };
@@ -148,6 +150,8 @@ struct label {
 	__u32 also;		/* the same along the superblock's own route, where that differs; 0: it does not */
 	__u32 reason;		/* enum reason, of a walk that ended nowhere */
 	__u32 bytes;		/* length of what is in name */
+	__u32 decisions;	/* about paths, so far: every SAMPLE_EVERY-th is timed */
+	__u32 pad;
 	__u64 leaf;		/* dentry and vfsmount of the object */
 	__u64 view;
 	__u64 at;		/* dentry and vfsmount where a walk goes on */
@@ -249,6 +253,12 @@ struct home {
 struct counters {
 	__u64 verdicts[KIND_COUNT * VERDICT_COUNT];
 	__u64 dropped;		/* events that found the ring full */
+};
+
+/* How long sampled decisions took, per CPU. */
+struct latency {
+	__u64 buckets[LATENCY_BUCKETS];	/* the last one holds all that took longer */
+	__u64 sum;			/* ns */
 };
 
 struct ancestor {

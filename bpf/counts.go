@@ -4,6 +4,7 @@ package bpf
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -75,4 +76,33 @@ func (e *Enforcer) Maps() ([]MapUse, error) {
 		whole(enforcerMapAgents, len(e.agents), e.maps[enforcerMapAgents]),
 		whole(enforcerMapHomes, len(e.homes), e.maps[enforcerMapHomes]),
 	}, nil
+}
+
+// Latency is how long sampled decisions about paths took.
+type Latency struct {
+	Count   uint64
+	Sum     time.Duration
+	Buckets map[time.Duration]uint64 // decisions that took less, by bound
+}
+
+// Latency returns the times of decisions since the programs were loaded; one of
+// a thousand is timed.
+func (e *Enforcer) Latency() (Latency, error) {
+	var cpus []enforcerLatency
+	if err := e.maps[enforcerMapLatencies].Lookup(uint32(0), &cpus); err != nil {
+		return Latency{}, fmt.Errorf("read the times of decisions: %w", err)
+	}
+	l := Latency{Buckets: map[time.Duration]uint64{}}
+	for i := range int(enforcerLimitsLATENCY_BUCKETS) {
+		for _, cpu := range cpus {
+			l.Count += cpu.Buckets[i]
+		}
+		if i < int(enforcerLimitsLATENCY_BUCKETS)-1 {
+			l.Buckets[64<<i] = l.Count
+		}
+	}
+	for _, cpu := range cpus {
+		l.Sum += time.Duration(cpu.Sum)
+	}
+	return l, nil
 }

@@ -72,14 +72,39 @@ static __always_inline void weigh(struct label *l, struct agent *agent, struct a
 	a->reason = a->rule ? REASON_RULE : REASON_DEFAULT;
 }
 
+/* When a decision that is to be timed began; 0 for the others. */
+static __always_inline __u64 sample(struct label *l)
+{
+	return l->decisions++ & (SAMPLE_EVERY - 1) ? 0 : bpf_ktime_get_ns();
+}
+
+__noinline int time_decision(__u64 began)
+{
+	__u64 ns = bpf_ktime_get_ns() - began;
+	__u32 zero = 0, i;
+	struct latency *latency = bpf_map_lookup_elem(&latencies, &zero);
+
+	if (!latency)
+		return 0;
+	latency->sum += ns;
+	for (i = 0; i < LATENCY_BUCKETS - 1; i++)
+		if (ns < 64ULL << i)
+			break;
+	latency->buckets[i]++;
+	return 0;
+}
+
 /* Judge one path; tells unless it is allowed. */
 static __noinline int judge(struct label *l, struct act *a, struct dentry *d, struct vfsmount *mnt)
 {
 	struct agent *agent = agent_of(l->agent);
 	__u32 start = agent ? agent->start[l->generation & 1] : 0;
+	__u64 began = sample(l);
 
 	resolve(l, d, mnt, start);
 	weigh(l, agent, a);
+	if (began)
+		time_decision(began);
 	if (a->verdict == VERDICT_ALLOW) {
 		count(l->agent, a->kind, VERDICT_ALLOW);
 		return 0;

@@ -138,6 +138,8 @@ type enforcerLabel struct {
 	Also       uint32
 	Reason     uint32
 	Bytes      uint32
+	Decisions  uint32
+	Pad        uint32
 	Leaf       uint64
 	View       uint64
 	At         uint64
@@ -147,20 +149,28 @@ type enforcerLabel struct {
 	Name       [256]int8
 }
 
+type enforcerLatency struct {
+	_       structs.HostLayout
+	Buckets [20]uint64
+	Sum     uint64
+}
+
 type enforcerLimits uint32
 
 const (
-	enforcerLimitsMAX_DEPTH     enforcerLimits = 64
-	enforcerLimitsMAX_NAME      enforcerLimits = 256
-	enforcerLimitsMAX_AGENTS    enforcerLimits = 1024
-	enforcerLimitsMAX_STATES    enforcerLimits = 1048576
-	enforcerLimitsMAX_ANCESTORS enforcerLimits = 8
-	enforcerLimitsCOMM_LEN      enforcerLimits = 16
-	enforcerLimitsEXE_LEN       enforcerLimits = 256
-	enforcerLimitsPATH_SHORT    enforcerLimits = 256
-	enforcerLimitsPATH_LONG     enforcerLimits = 4096
-	enforcerLimitsDIRCACHE      enforcerLimits = 65536
-	enforcerLimitsUNIX_NAME     enforcerLimits = 108
+	enforcerLimitsMAX_DEPTH       enforcerLimits = 64
+	enforcerLimitsMAX_NAME        enforcerLimits = 256
+	enforcerLimitsMAX_AGENTS      enforcerLimits = 1024
+	enforcerLimitsMAX_STATES      enforcerLimits = 1048576
+	enforcerLimitsMAX_ANCESTORS   enforcerLimits = 8
+	enforcerLimitsCOMM_LEN        enforcerLimits = 16
+	enforcerLimitsEXE_LEN         enforcerLimits = 256
+	enforcerLimitsPATH_SHORT      enforcerLimits = 256
+	enforcerLimitsPATH_LONG       enforcerLimits = 4096
+	enforcerLimitsSAMPLE_EVERY    enforcerLimits = 1024
+	enforcerLimitsLATENCY_BUCKETS enforcerLimits = 20
+	enforcerLimitsDIRCACHE        enforcerLimits = 65536
+	enforcerLimitsUNIX_NAME       enforcerLimits = 108
 )
 
 type enforcerNetKey struct {
@@ -311,6 +321,7 @@ const (
 	enforcerMapGlobs               = "globs"
 	enforcerMapHomes               = "homes"
 	enforcerMapLabels              = "labels"
+	enforcerMapLatencies           = "latencies"
 	enforcerMapPorts               = "ports"
 	enforcerMapSessions            = "sessions"
 	enforcerMapSocks               = "socks"
@@ -485,6 +496,7 @@ type enforcerMapSpecs struct {
 	Globs     *ebpf.MapSpec `ebpf:"globs"`
 	Homes     *ebpf.MapSpec `ebpf:"homes"`
 	Labels    *ebpf.MapSpec `ebpf:"labels"`
+	Latencies *ebpf.MapSpec `ebpf:"latencies"`
 	Ports     *ebpf.MapSpec `ebpf:"ports"`
 	Sessions  *ebpf.MapSpec `ebpf:"sessions"`
 	Socks     *ebpf.MapSpec `ebpf:"socks"`
@@ -547,6 +559,7 @@ type enforcerMaps struct {
 	Globs     *ebpf.Map `ebpf:"globs"`
 	Homes     *ebpf.Map `ebpf:"homes"`
 	Labels    *ebpf.Map `ebpf:"labels"`
+	Latencies *ebpf.Map `ebpf:"latencies"`
 	Ports     *ebpf.Map `ebpf:"ports"`
 	Sessions  *ebpf.Map `ebpf:"sessions"`
 	Socks     *ebpf.Map `ebpf:"socks"`
@@ -564,6 +577,7 @@ func (m *enforcerMaps) Close() error {
 		m.Globs,
 		m.Homes,
 		m.Labels,
+		m.Latencies,
 		m.Ports,
 		m.Sessions,
 		m.Socks,

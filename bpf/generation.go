@@ -137,7 +137,7 @@ func (e *Enforcer) AgentNumber(agent, subject string) (uint32, error) {
 			return 0, err
 		}
 	}
-	e.agents[agent] = number
+	e.agents[agent], e.names[number] = number, agent
 	return number, nil
 }
 
@@ -146,6 +146,16 @@ func (e *Enforcer) RestoreAgents(numbers map[string]uint32) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.agents = maps.Clone(numbers)
+	for agent, number := range numbers {
+		e.names[number] = agent
+	}
+}
+
+// AgentName returns the agent that has a number, or "".
+func (e *Enforcer) AgentName(number uint32) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.names[number]
 }
 
 // Agents returns the numbers of all agents that have one.

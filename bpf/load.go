@@ -33,6 +33,7 @@ type Enforcer struct {
 	rules   allocator
 	active  map[string]*loaded // by subject
 	agents  map[string]uint32  // numbers of agents by SPIFFE ID
+	names   map[uint32]string  // the other way round
 	homes   map[uint32][]string
 	adopted bool
 }
@@ -140,7 +141,8 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 
 // start fills in what is known from the maps alone.
 func (e *Enforcer) start() error {
-	e.active, e.agents, e.homes = map[string]*loaded{}, map[string]uint32{}, map[uint32][]string{}
+	e.active, e.homes = map[string]*loaded{}, map[uint32][]string{}
+	e.agents, e.names = map[string]uint32{}, map[uint32]string{}
 	e.rules.init(e.maps)
 	rodata, err := e.maps[rodataMap].LookupBytes(uint32(0))
 	if err != nil {

@@ -120,6 +120,14 @@ struct {
 	__type(value, struct counters);
 } counts SEC(".maps");
 
+/* How long sampled decisions took. Written by the programs, read by the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct latency);
+} latencies SEC(".maps");
+
 /* Verdicts on their way to the daemon. Full: the event is dropped and counted; the verdict stands. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -116,10 +116,7 @@ func (d *Daemon) put(c candidate) error {
 			set.Agents[agent] = subject
 		}
 	}
-	rulesets := map[string]*policy.Ruleset{}
-	for _, r := range c.rulesets {
-		rulesets[r.Agent] = r
-	}
+	rulesets := bySubject(c.rulesets)
 	p.remember(past{next, rulesets, subjects})
 	generation, err := d.kernel.Apply(set)
 	if generation == 0 {
@@ -152,6 +149,23 @@ func stamp(s *storedPolicies, before storedPolicies, generation uint64, now time
 			}
 		}
 	}
+}
+
+// explainPast lets a candidate explain what an earlier life of the daemon judged.
+func (d *Daemon) explainPast(c candidate) error {
+	generation, err := d.kernel.Generation()
+	if err == nil {
+		d.policies.remember(past{generation, bySubject(c.rulesets), policy.Subjects(c.docs)})
+	}
+	return err
+}
+
+func bySubject(rulesets []*policy.Ruleset) map[string]*policy.Ruleset {
+	m := map[string]*policy.Ruleset{}
+	for _, r := range rulesets {
+		m[r.Agent] = r
+	}
+	return m
 }
 
 func (p *policies) remember(x past) {

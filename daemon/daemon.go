@@ -69,20 +69,17 @@ var errTierChosen = errors.New("tier: basic")
 // New starts a daemon up to the point where it can serve: what was in force is
 // in force again, and the sessions that run are known. On an error what it
 // opened is closed; what was pinned before stays in force.
-func New(o Options) (d *Daemon, err error) {
-	d = &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now()}
-	d.sessions.byID, d.sessions.byNumber = map[string]*session{}, map[uint64]*session{}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, d.close())
-		}
-	}()
-	for _, step := range []func() error{d.configure, d.openStore, d.openKernel, d.openLog, d.restore} {
+func New(o Options) (*Daemon, error) {
+	starting := &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now()}
+	starting.sessions.byID, starting.sessions.byNumber = map[string]*session{}, map[uint64]*session{}
+	for _, step := range []func() error{
+		starting.configure, starting.openStore, starting.openKernel, starting.openLog, starting.restore,
+	} {
 		if err := step(); err != nil {
-			return nil, err
+			return nil, errors.Join(err, starting.close())
 		}
 	}
-	return d, nil
+	return starting, nil
 }
 
 func (d *Daemon) configure() (err error) {
@@ -190,6 +187,12 @@ func (d *Daemon) restore() error {
 		return fmt.Errorf("restore the policies: this build does not take what an earlier one applied: %w", c.problems.Err())
 	}
 	d.policies.stored = documents
+	if d.kernel.Adopted() {
+		// The same documents judged until now: events that wait are theirs.
+		if err := d.explainPast(c); err != nil {
+			return err
+		}
+	}
 	if err := d.put(c); err != nil {
 		return fmt.Errorf("restore the policies: %w", err)
 	}
@@ -330,7 +333,7 @@ func (d *Daemon) followDrops(ctx context.Context) {
 		}
 		for agent, n := range now {
 			if n > before[agent] {
-				d.audit.Lost(audit.Loss{Agent: d.agentName(agent), Stage: audit.InKernel, Count: n - before[agent]})
+				d.audit.Lost(audit.Loss{Agent: d.kernel.AgentName(agent), Stage: audit.InKernel, Count: n - before[agent]})
 			}
 		}
 		before = now

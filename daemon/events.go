@@ -43,7 +43,7 @@ func (d *Daemon) drain() {
 
 // tell writes one verdict to the log and to its session's summary.
 func (d *Daemon) tell(ev *bpf.Event) {
-	agent := d.agentName(ev.Agent)
+	agent := d.kernel.AgentName(ev.Agent)
 	ruleset := d.policies.ruleset(agent, ev.Generation)
 	out := audit.Event{
 		Kind: audit.Action, Time: d.wallTime(ev.BootNS), BootNS: ev.BootNS, Agent: agent,

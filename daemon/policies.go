@@ -128,8 +128,11 @@ func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
 		doc := &p.docs[i]
 		info := &controlv1.PolicyInfo{
 			Name: doc.Name, Kind: string(doc.Kind), Subjects: doc.Subjects(), Mode: string(doc.Policy.Mode),
-			Generation: s.Generation, Applied: timestamppb.New(s.Applied), Degraded: s.AcceptDegraded && !d.kernel.Full(),
+			Generation: s.Generation, Applied: timestamppb.New(s.Applied), Accepted: s.AcceptDegraded,
 			Rules: uint32(len(doc.Files()) + len(doc.Network())),
+		}
+		if doc.Kind == policy.KindAgentPolicy && info.Mode == "" {
+			info.Mode = string(policy.Enforce)
 		}
 		var own policy.Problems
 		for _, problem := range p.problems {
@@ -138,6 +141,7 @@ func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
 			}
 		}
 		info.Problems = problemsOf(own)
+		info.Degraded = own.Has(policy.Degraded) || own.Has(policy.Unsupported)
 		infos = append(infos, info)
 	}
 	return infos

@@ -67,16 +67,6 @@ func (d *Daemon) Status(context.Context, *connect.Request[controlv1.StatusReques
 	return connect.NewResponse(answer), nil
 }
 
-// agentName returns the SPIFFE ID of an agent's number.
-func (d *Daemon) agentName(number uint32) string {
-	for name, n := range d.kernel.Agents() {
-		if n == number {
-			return name
-		}
-	}
-	return ""
-}
-
 // snapshot is what the metrics show of the kernel side.
 func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 	s := metrics.Snapshot{Sessions: map[string]int{}}
@@ -85,8 +75,13 @@ func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 		return s, err
 	}
 	for _, c := range counts {
-		s.Verdicts = append(s.Verdicts, metrics.Verdicts{Agent: d.agentName(c.Agent), Kind: c.Kind, Verdict: c.Verdict, Count: c.N})
+		s.Verdicts = append(s.Verdicts, metrics.Verdicts{Agent: d.kernel.AgentName(c.Agent), Kind: c.Kind, Verdict: c.Verdict, Count: c.N})
 	}
+	latency, err := d.kernel.Latency()
+	if err != nil {
+		return s, err
+	}
+	s.Decisions = metrics.Decisions(latency)
 	for _, running := range d.sessions.list(false) {
 		s.Sessions[running.Agent]++
 	}

@@ -19,15 +19,17 @@ func policyApplyCommand(env *environment) *cobra.Command {
 		Short: "Put policies in force: all of them or none",
 		Long: `Apply hands policy files (or the files of a directory, or - for standard input)
 to bailiffd. A document replaces the one of the same name; with --replace, those
-that are not among the files are deleted. Nothing changes unless all can be
-enforced on this host.
+that are not among the files are deleted. It is all or nothing.
+
+What this host cannot enforce of a policy is named. Until that is accepted with
+--accept-degraded, no session starts under such a policy.
 
 Exit status: 0 applied, 1 bailiffd can't be reached or failed, 2 refused.`,
 		Args: wants(1, -1, "at least one file"),
 	}
 	format := output(c, "table", "json")
 	request := &controlv1.ApplyPoliciesRequest{}
-	c.Flags().BoolVar(&request.AcceptDegraded, "accept-degraded", false, "apply even what this host cannot fully enforce")
+	c.Flags().BoolVar(&request.AcceptDegraded, "accept-degraded", false, "let sessions start under policies that this host cannot fully enforce")
 	c.Flags().BoolVar(&request.Replace, "replace", false, "delete every policy that is not among the files")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		files, err := env.readPolicies(args)
@@ -59,12 +61,13 @@ func (env *environment) printApplied(m *controlv1.ApplyPoliciesResponse, format 
 			if err := env.printPolicies(m.Policies); err != nil {
 				return err
 			}
+			env.printUnaccepted(m.Policies)
 		}
 	}
 	if !refused {
 		return nil
 	}
-	return &exitError{exitUsage, fmt.Errorf("nothing was applied: %s; see the lines above%s", counted(len(m.Problems), "problem"), degradedHint(m.Problems))}
+	return &exitError{exitUsage, fmt.Errorf("nothing was applied: %s; see the lines above", counted(len(m.Problems), "problem"))}
 }
 
 func printProblems(w io.Writer, problems []*controlv1.Problem) {
@@ -73,12 +76,12 @@ func printProblems(w io.Writer, problems []*controlv1.Problem) {
 	}
 }
 
-// degradedHint is added where nothing but the host stands in the way.
-func degradedHint(problems []*controlv1.Problem) string {
-	for _, p := range problems {
-		if p.Severity == "error" {
-			return ""
+// printUnaccepted says which policies no session starts under.
+func (env *environment) printUnaccepted(policies []*controlv1.PolicyInfo) {
+	for _, p := range policies {
+		if p.Degraded && !p.Accepted {
+			fmt.Fprintf(env.stderr, "no session will start under %s: this host cannot enforce all of it, see above; "+
+				"`bailiff doctor` says what would help, --accept-degraded accepts it\n", audit.Printable(p.Name))
 		}
 	}
-	return ", and `bailiff doctor` for what this host lacks; --accept-degraded applies what can be enforced"
 }

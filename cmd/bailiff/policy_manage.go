@@ -38,8 +38,11 @@ func (env *environment) printPolicies(policies []*controlv1.PolicyInfo) error {
 	var rows [][]string
 	for _, p := range policies {
 		status := "enforced"
-		if p.Degraded {
+		switch {
+		case p.Degraded && p.Accepted:
 			status = "degraded"
+		case p.Degraded:
+			status = "not accepted" // no session starts: --accept-degraded is missing
 		}
 		rows = append(rows, []string{p.Name, p.Kind, p.Mode, strconv.FormatUint(uint64(p.Rules), 10), status,
 			strconv.FormatUint(p.Generation, 10), env.when(p.Applied), strings.Join(p.Subjects, ",")})

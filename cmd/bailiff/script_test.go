@@ -141,11 +141,11 @@ func (*fakeDaemon) DeletePolicy(context.Context, *connect.Request[controlv1.Dele
 	return connect.NewResponse(&controlv1.DeletePolicyResponse{Generation: 4}), nil
 }
 
-// ApplyPolicies refuses a file with the word degraded in it, unless that is
-// accepted, and one with the word wrong.
+// ApplyPolicies refuses a file that is the word wrong, and cannot enforce all of
+// one that is the word degraded.
 func (*fakeDaemon) ApplyPolicies(_ context.Context, r *connect.Request[controlv1.ApplyPoliciesRequest]) (*connect.Response[controlv1.ApplyPoliciesResponse], error) {
 	answer := &controlv1.ApplyPoliciesResponse{}
-	refuse := false
+	refuse, degraded := false, false
 	for _, f := range r.Msg.Files {
 		switch word := string(f.Content); {
 		case word == "wrong\n":
@@ -153,9 +153,11 @@ func (*fakeDaemon) ApplyPolicies(_ context.Context, r *connect.Request[controlv1
 			refuse = true
 		case word == "degraded\n":
 			answer.Problems = append(answer.Problems, &controlv1.Problem{File: f.Name, Line: 3, Column: 4, Severity: "degraded", Message: "a deny inside an allow"})
-			refuse = refuse || !r.Msg.AcceptDegraded
+			degraded = true
 		}
-		answer.Policies = append(answer.Policies, fakePolicy())
+		info := fakePolicy()
+		info.Degraded, info.Accepted = degraded, r.Msg.AcceptDegraded
+		answer.Policies = append(answer.Policies, info)
 	}
 	if !refuse {
 		answer.Generation = 5

@@ -18,7 +18,6 @@ type Metrics struct {
 	Generation      prometheus.Gauge // of the policies in force
 	LastApplied     prometheus.Gauge // Unix time, seconds
 	LogBytes        prometheus.Counter
-	Decisions       prometheus.Histogram // seconds, sampled
 
 	dropped *prometheus.CounterVec
 }
@@ -42,10 +41,6 @@ func New(b Build, source Source) *Metrics {
 			Name: "bailiff_policy_last_applied_timestamp_seconds", Help: "When policies were last applied or deleted, in Unix time."}),
 		LogBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bailiff_log_bytes_written_total", Help: "Bytes written to the event log."}),
-		// An in-kernel decision takes tens of nanoseconds to some microseconds.
-		Decisions: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "bailiff_decision_duration_seconds", Help: "Time that sampled decisions took in the kernel.",
-			Buckets: prometheus.ExponentialBuckets(50e-9, 2, 16)}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bailiff_events_dropped_total", Help: "Events that are not in the log, by where they were lost: kernel, queue or write."},
 			[]string{"agent", "stage"}),
@@ -54,7 +49,7 @@ func New(b Build, source Source) *Metrics {
 		Name: "bailiff_build_info", Help: "1, labelled with what runs.",
 		ConstLabels: prometheus.Labels{"version": b.Version, "goversion": runtime.Version(), "tier": b.Tier}})
 	info.Set(1)
-	m.Registry.MustRegister(m.SessionsStarted, m.Generation, m.LastApplied, m.LogBytes, m.Decisions, m.dropped, info,
+	m.Registry.MustRegister(m.SessionsStarted, m.Generation, m.LastApplied, m.LogBytes, m.dropped, info,
 		newCollector(source),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
@@ -18,6 +19,9 @@ func snapshot() (Snapshot, error) {
 		Verdicts: []Verdicts{{"a", "file", "deny", 3}, {"a", "file", "deny", 4}, {"a\xff", "network", "allow", 1}},
 		Sessions: map[string]int{"a": 2},
 		Maps:     []Map{{"edges", 10, 100}},
+		Decisions: Decisions{
+			Count: 3, Sum: 300 * time.Nanosecond, Buckets: map[time.Duration]uint64{64: 1, 128: 2},
+		},
 	}, nil
 }
 
@@ -42,7 +46,6 @@ func TestScrape(t *testing.T) {
 	m.Generation.Set(7)
 	m.LastApplied.Set(1.75e9)
 	m.LogBytes.Add(1000)
-	m.Decisions.Observe(60e-9)
 	var notReady error
 	s, err := Listen(ServerOptions{Address: "127.0.0.1:0", Gatherer: m.Registry, Ready: func() error { return notReady }})
 	if err != nil {
@@ -63,7 +66,8 @@ func TestScrape(t *testing.T) {
 		`bailiff_policy_last_applied_timestamp_seconds 1.75e+09`,
 		`bailiff_map_entries{map="edges"} 10`,
 		`bailiff_map_capacity{map="edges"} 100`,
-		`bailiff_decision_duration_seconds_bucket{le="1e-07"} 1`,
+		`bailiff_decision_duration_seconds_bucket{le="6.4e-08"} 1`,
+		`bailiff_decision_duration_seconds_count 3`,
 		`bailiff_log_bytes_written_total 1000`,
 		`tier="full",version="v1"} 1`,
 		`go_goroutines `, `process_open_fds `,

@@ -4,6 +4,7 @@ package metrics
 
 import (
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -18,6 +19,23 @@ type Snapshot struct {
 	Verdicts []Verdicts
 	Sessions map[string]int // running ones by agent
 	Maps     []Map
+	Decisions
+}
+
+// Decisions is how long the decisions that were timed took in the kernel.
+type Decisions struct {
+	Count   uint64
+	Sum     time.Duration
+	Buckets map[time.Duration]uint64 // decisions that took less, by bound
+}
+
+// histogram returns the same in seconds.
+func (d *Decisions) histogram(desc *prometheus.Desc) prometheus.Metric {
+	buckets := map[float64]uint64{}
+	for bound, n := range d.Buckets {
+		buckets[bound.Seconds()] = n
+	}
+	return prometheus.MustNewConstHistogram(desc, d.Count, d.Sum.Seconds(), buckets)
 }
 
 // Verdicts is how often what an agent did was judged so since the programs
@@ -36,8 +54,8 @@ type Map struct {
 }
 
 type collector struct {
-	source                                Source
-	verdicts, sessions, entries, capacity *prometheus.Desc
+	source                                           Source
+	verdicts, sessions, entries, capacity, decisions *prometheus.Desc
 }
 
 func newCollector(source Source) *collector {
@@ -48,12 +66,14 @@ func newCollector(source Source) *collector {
 		sessions: prometheus.NewDesc("bailiff_sessions", "Sessions that run.", []string{"agent"}, nil),
 		entries:  prometheus.NewDesc("bailiff_map_entries", "Entries in a kernel map.", []string{"map"}, nil),
 		capacity: prometheus.NewDesc("bailiff_map_capacity", "Entries that a kernel map can hold.", []string{"map"}, nil),
+		decisions: prometheus.NewDesc("bailiff_decision_duration_seconds",
+			"Time that decisions about paths took in the kernel; one in 1024 is timed.", nil, nil),
 	}
 }
 
 // Describe sends the descriptions of all that Collect sends.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.verdicts, c.sessions, c.entries, c.capacity} {
+	for _, d := range []*prometheus.Desc{c.verdicts, c.sessions, c.entries, c.capacity, c.decisions} {
 		ch <- d
 	}
 }
@@ -66,6 +86,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(c.verdicts, err)
 		return
 	}
+	ch <- s.histogram(c.decisions)
 	type key struct{ agent, kind, verdict string }
 	verdicts := map[key]uint64{}
 	for _, v := range s.Verdicts {

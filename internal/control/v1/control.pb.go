@@ -1023,8 +1023,9 @@ type PolicyInfo struct {
 	Rules         uint32                 `protobuf:"varint,5,opt,name=rules,proto3" json:"rules,omitempty"`
 	Generation    uint64                 `protobuf:"varint,6,opt,name=generation,proto3" json:"generation,omitempty"` // when it last changed
 	Applied       *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=applied,proto3" json:"applied,omitempty"`
-	Degraded      bool                   `protobuf:"varint,8,opt,name=degraded,proto3" json:"degraded,omitempty"` // applied with accept_degraded on a host that cannot enforce all of it
+	Degraded      bool                   `protobuf:"varint,8,opt,name=degraded,proto3" json:"degraded,omitempty"` // this host cannot enforce all of it: see problems
 	Problems      []*Problem             `protobuf:"bytes,9,rep,name=problems,proto3" json:"problems,omitempty"`
+	Accepted      bool                   `protobuf:"varint,10,opt,name=accepted,proto3" json:"accepted,omitempty"` // applied with accept_degraded; where degraded, no session starts without
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1120,6 +1121,13 @@ func (x *PolicyInfo) GetProblems() []*Problem {
 		return x.Problems
 	}
 	return nil
+}
+
+func (x *PolicyInfo) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
 }
 
 type ListPoliciesRequest struct {
@@ -1847,7 +1855,7 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\x04line\x18\x02 \x01(\rR\x04line\x12\x16\n" +
 	"\x06column\x18\x03 \x01(\rR\x06column\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x1a\n" +
-	"\bseverity\x18\x05 \x01(\tR\bseverity\"\xa5\x02\n" +
+	"\bseverity\x18\x05 \x01(\tR\bseverity\"\xc1\x02\n" +
 	"\n" +
 	"PolicyInfo\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
@@ -1860,7 +1868,9 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"generation\x124\n" +
 	"\aapplied\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\x12\x1a\n" +
 	"\bdegraded\x18\b \x01(\bR\bdegraded\x127\n" +
-	"\bproblems\x18\t \x03(\v2\x1b.bailiff.control.v1.ProblemR\bproblems\"\x15\n" +
+	"\bproblems\x18\t \x03(\v2\x1b.bailiff.control.v1.ProblemR\bproblems\x12\x1a\n" +
+	"\baccepted\x18\n" +
+	" \x01(\bR\baccepted\"\x15\n" +
 	"\x13ListPoliciesRequest\"r\n" +
 	"\x14ListPoliciesResponse\x12:\n" +
 	"\bpolicies\x18\x01 \x03(\v2\x1e.bailiff.control.v1.PolicyInfoR\bpolicies\x12\x1e\n" +
