@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tests
+
+import "testing"
+
+// TestSystem runs what can share one daemon: starting one costs a guest long.
+// The order matters only where it is said.
+func TestSystem(t *testing.T) {
+	h := newHost(t, options{})
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *host)
+	}{
+		{"programs", testPrograms},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
+	}
+}
