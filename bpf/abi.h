@@ -118,6 +118,7 @@ enum kind {
 enum agent_flag {
 	AGENT_AUDIT = 1 << 0,	/* allow, and tell what would have been denied */
 	AGENT_SELF = 1 << 1,	/* may connect to what its own session listens on */
+	AGENT_GUARDED = 1 << 2,	/* a guardrail speaks of files: audit mode denies what can't be resolved */
 };
 
 /* state.flags */
@@ -175,8 +176,8 @@ struct session {
  */
 struct agent {
 	__u32 start[2];		/* state of "/"; 0: no ruleset, everything is denied */
-	__u32 net_out[2];	/* tables of addresses to connect to; 0: none */
-	__u32 net_in[2];	/* tables of addresses to listen on; 0: none */
+	__u32 net_out[2];	/* table of IPv4 addresses to connect to, followed by that of IPv6; 0: none */
+	__u32 net_in[2];	/* the same of addresses to listen on */
 	__u32 self[2];		/* the `to: self` rule */
 	__u32 flags[2];		/* enum agent_flag */
 };

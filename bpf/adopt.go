@@ -42,7 +42,7 @@ func (e *Enforcer) inherit() error {
 		if err := e.maps[enforcerMapAgents].Lookup(number, &a); err != nil {
 			return fmt.Errorf("read agent %d: %w", number, err)
 		}
-		nets = max(nets, a.NetIn[0], a.NetIn[1], a.NetOut[0], a.NetOut[1])
+		nets = max(nets, a.NetIn[0]+1, a.NetIn[1]+1, a.NetOut[0]+1, a.NetOut[1]+1)
 	}
 	return e.claim(l, nets, sets)
 }

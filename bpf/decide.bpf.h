@@ -19,7 +19,7 @@ static __always_inline int enter(struct label **label)
 		return 1;
 	}
 	/* Storage of somebody else's, or (6.1) a lookup that found it busy: the cgroup tells. */
-	cgroup = bpf_get_current_cgroup_id();
+	cgroup = bpf_get_current_ancestor_cgroup_id(session_level);
 	return bpf_map_lookup_elem(&sessions, &cgroup) ? -EACCES : 0;
 }
 
@@ -32,6 +32,12 @@ static __always_inline struct agent *agent_of(__u32 number)
 static __always_inline bool only_watch(struct agent *agent, __u64 generation, bool guarded)
 {
 	return agent && !guarded && (agent->flags[generation & 1] & AGENT_AUDIT);
+}
+
+/* The same where it can't be told what a guardrail would say. */
+static __always_inline bool only_watch_unknown(struct agent *agent, __u64 generation)
+{
+	return only_watch(agent, generation, agent && (agent->flags[generation & 1] & AGENT_GUARDED));
 }
 
 static __always_inline __u32 lowest(__u8 access)
@@ -55,7 +61,7 @@ static __always_inline void weigh(struct label *l, struct agent *agent, struct a
 	if (!l->state || !s || !also) {
 		a->reason = l->reason ?: REASON_FAULT;
 		a->rule = 0;
-		a->verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+		a->verdict = only_watch_unknown(agent, l->generation) ? VERDICT_AUDIT : VERDICT_DENY;
 		return;
 	}
 	missing = a->access & ~s->allow;
@@ -134,6 +140,20 @@ static __always_inline bool not_wider(__u32 old, __u32 new, bool directory)
 	return !(to->allow & ~from->allow & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE | ACCESS_CONNECT));
 }
 
+/* The same along the filesystem's own route, where only what is explicitly denied counts. */
+static __always_inline bool not_wider_also(__u32 old, __u32 new, bool directory)
+{
+	struct state *from, *to;
+
+	if (old == new)
+		return true;
+	if (directory)
+		return false;
+	from = bpf_map_lookup_elem(&states, &old);
+	to = bpf_map_lookup_elem(&states, &new);
+	return from && to && !(from->deny & ~to->deny);
+}
+
 /*
  * Judge a rename or a link: a->access at the old name, a->access_new at the new
  * one, and no wider rights there. Tells unless it is allowed.
@@ -160,12 +180,11 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 	}
 	if (a->verdict == VERDICT_ALLOW) {
 		directory = !inode || S_ISDIR(inode->i_mode);
-		if (!not_wider(old_state, l->state, directory) ||
-		    (old_also && !not_wider(old_also, l->also, directory)) ||
-		    (a->exchange && !not_wider(l->state, old_state, true))) {
+		if (!not_wider(old_state, l->state, directory) || !not_wider_also(old_also, l->also, directory) ||
+		    (a->exchange && (!not_wider(l->state, old_state, true) || !not_wider_also(l->also, old_also, true)))) {
 			a->reason = REASON_WIDER;
 			a->rule = 0;
-			a->verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+			a->verdict = only_watch_unknown(agent, l->generation) ? VERDICT_AUDIT : VERDICT_DENY;
 		}
 	}
 	if (a->verdict == VERDICT_ALLOW) {

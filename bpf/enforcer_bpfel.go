@@ -37,8 +37,9 @@ type enforcerAgent struct {
 type enforcerAgentFlag uint32
 
 const (
-	enforcerAgentFlagAGENT_AUDIT enforcerAgentFlag = 1
-	enforcerAgentFlagAGENT_SELF  enforcerAgentFlag = 2
+	enforcerAgentFlagAGENT_AUDIT   enforcerAgentFlag = 1
+	enforcerAgentFlagAGENT_SELF    enforcerAgentFlag = 2
+	enforcerAgentFlagAGENT_GUARDED enforcerAgentFlag = 4
 )
 
 type enforcerCounters struct {
@@ -337,6 +338,7 @@ const (
 	enforcerProgFileOpen           = "file_open"
 	enforcerProgFileTruncate       = "file_truncate"
 	enforcerProgFindRoot           = "find_root"
+	enforcerProgInodeRemoveAcl     = "inode_remove_acl"
 	enforcerProgInodeRemovexattr   = "inode_removexattr"
 	enforcerProgInodeSetAcl        = "inode_set_acl"
 	enforcerProgInodeSetattr       = "inode_setattr"
@@ -356,8 +358,10 @@ const (
 	enforcerProgPathUnlink         = "path_unlink"
 	enforcerProgPtraceAccessCheck  = "ptrace_access_check"
 	enforcerProgPtraceTraceme      = "ptrace_traceme"
+	enforcerProgSbKernMount        = "sb_kern_mount"
 	enforcerProgSbMount            = "sb_mount"
 	enforcerProgSbPivotroot        = "sb_pivotroot"
+	enforcerProgSbRemount          = "sb_remount"
 	enforcerProgSbUmount           = "sb_umount"
 	enforcerProgSendmsg4           = "sendmsg4"
 	enforcerProgSendmsg6           = "sendmsg6"
@@ -370,6 +374,8 @@ const (
 	enforcerProgTaskKill           = "task_kill"
 	enforcerProgUnixMaySend        = "unix_may_send"
 	enforcerProgUnixStreamConnect  = "unix_stream_connect"
+	enforcerProgUringOverrideCreds = "uring_override_creds"
+	enforcerProgUringSqpoll        = "uring_sqpoll"
 	enforcerProgUsernsCreate       = "userns_create"
 	enforcerVarAbstractHash        = "abstract_hash"
 	enforcerVarCacheKey            = "cache_key"
@@ -447,6 +453,7 @@ type enforcerProgramSpecs struct {
 	FileOpen           *ebpf.ProgramSpec `ebpf:"file_open"`
 	FileTruncate       *ebpf.ProgramSpec `ebpf:"file_truncate"`
 	FindRoot           *ebpf.ProgramSpec `ebpf:"find_root"`
+	InodeRemoveAcl     *ebpf.ProgramSpec `ebpf:"inode_remove_acl"`
 	InodeRemovexattr   *ebpf.ProgramSpec `ebpf:"inode_removexattr"`
 	InodeSetAcl        *ebpf.ProgramSpec `ebpf:"inode_set_acl"`
 	InodeSetattr       *ebpf.ProgramSpec `ebpf:"inode_setattr"`
@@ -466,8 +473,10 @@ type enforcerProgramSpecs struct {
 	PathUnlink         *ebpf.ProgramSpec `ebpf:"path_unlink"`
 	PtraceAccessCheck  *ebpf.ProgramSpec `ebpf:"ptrace_access_check"`
 	PtraceTraceme      *ebpf.ProgramSpec `ebpf:"ptrace_traceme"`
+	SbKernMount        *ebpf.ProgramSpec `ebpf:"sb_kern_mount"`
 	SbMount            *ebpf.ProgramSpec `ebpf:"sb_mount"`
 	SbPivotroot        *ebpf.ProgramSpec `ebpf:"sb_pivotroot"`
+	SbRemount          *ebpf.ProgramSpec `ebpf:"sb_remount"`
 	SbUmount           *ebpf.ProgramSpec `ebpf:"sb_umount"`
 	Sendmsg4           *ebpf.ProgramSpec `ebpf:"sendmsg4"`
 	Sendmsg6           *ebpf.ProgramSpec `ebpf:"sendmsg6"`
@@ -480,6 +489,8 @@ type enforcerProgramSpecs struct {
 	TaskKill           *ebpf.ProgramSpec `ebpf:"task_kill"`
 	UnixMaySend        *ebpf.ProgramSpec `ebpf:"unix_may_send"`
 	UnixStreamConnect  *ebpf.ProgramSpec `ebpf:"unix_stream_connect"`
+	UringOverrideCreds *ebpf.ProgramSpec `ebpf:"uring_override_creds"`
+	UringSqpoll        *ebpf.ProgramSpec `ebpf:"uring_sqpoll"`
 	UsernsCreate       *ebpf.ProgramSpec `ebpf:"userns_create"`
 }
 
@@ -627,6 +638,7 @@ type enforcerPrograms struct {
 	FileOpen           *ebpf.Program `ebpf:"file_open"`
 	FileTruncate       *ebpf.Program `ebpf:"file_truncate"`
 	FindRoot           *ebpf.Program `ebpf:"find_root"`
+	InodeRemoveAcl     *ebpf.Program `ebpf:"inode_remove_acl"`
 	InodeRemovexattr   *ebpf.Program `ebpf:"inode_removexattr"`
 	InodeSetAcl        *ebpf.Program `ebpf:"inode_set_acl"`
 	InodeSetattr       *ebpf.Program `ebpf:"inode_setattr"`
@@ -646,8 +658,10 @@ type enforcerPrograms struct {
 	PathUnlink         *ebpf.Program `ebpf:"path_unlink"`
 	PtraceAccessCheck  *ebpf.Program `ebpf:"ptrace_access_check"`
 	PtraceTraceme      *ebpf.Program `ebpf:"ptrace_traceme"`
+	SbKernMount        *ebpf.Program `ebpf:"sb_kern_mount"`
 	SbMount            *ebpf.Program `ebpf:"sb_mount"`
 	SbPivotroot        *ebpf.Program `ebpf:"sb_pivotroot"`
+	SbRemount          *ebpf.Program `ebpf:"sb_remount"`
 	SbUmount           *ebpf.Program `ebpf:"sb_umount"`
 	Sendmsg4           *ebpf.Program `ebpf:"sendmsg4"`
 	Sendmsg6           *ebpf.Program `ebpf:"sendmsg6"`
@@ -660,6 +674,8 @@ type enforcerPrograms struct {
 	TaskKill           *ebpf.Program `ebpf:"task_kill"`
 	UnixMaySend        *ebpf.Program `ebpf:"unix_may_send"`
 	UnixStreamConnect  *ebpf.Program `ebpf:"unix_stream_connect"`
+	UringOverrideCreds *ebpf.Program `ebpf:"uring_override_creds"`
+	UringSqpoll        *ebpf.Program `ebpf:"uring_sqpoll"`
 	UsernsCreate       *ebpf.Program `ebpf:"userns_create"`
 }
 
@@ -676,6 +692,7 @@ func (p *enforcerPrograms) Close() error {
 		p.FileOpen,
 		p.FileTruncate,
 		p.FindRoot,
+		p.InodeRemoveAcl,
 		p.InodeRemovexattr,
 		p.InodeSetAcl,
 		p.InodeSetattr,
@@ -695,8 +712,10 @@ func (p *enforcerPrograms) Close() error {
 		p.PathUnlink,
 		p.PtraceAccessCheck,
 		p.PtraceTraceme,
+		p.SbKernMount,
 		p.SbMount,
 		p.SbPivotroot,
+		p.SbRemount,
 		p.SbUmount,
 		p.Sendmsg4,
 		p.Sendmsg6,
@@ -709,6 +728,8 @@ func (p *enforcerPrograms) Close() error {
 		p.TaskKill,
 		p.UnixMaySend,
 		p.UnixStreamConnect,
+		p.UringOverrideCreds,
+		p.UringSqpoll,
 		p.UsernsCreate,
 	)
 }

@@ -14,18 +14,19 @@ enum internal {
 
 static __always_inline enum internal internal_mount(struct vfsmount *mnt, struct super_block *sb)
 {
+	struct task_struct *t = bpf_get_current_task_btf();
+	/* Not enough by itself: the kernel makes debugfs and the like too, and they are mounted for all to see. */
+	bool anonymous = sb->s_flags & SB_KERNMOUNT;
 	struct mount *m;
 	void *ns = NULL;
 
-	if (sb->s_flags & SB_KERNMOUNT)
-		return INTERNAL_ANONYMOUS;
 	/* Only beyond an overlay is the acting credential not the task's own. */
-	if (bpf_get_current_task_btf()->cred == bpf_get_current_task_btf()->real_cred)
+	if (!anonymous && t->cred == t->real_cred)
 		return NOT_INTERNAL;
 	m = (void *)mnt - bpf_core_field_offset(struct mount, mnt);
-	if (bpf_core_read(&ns, sizeof(ns), &m->mnt_ns))
+	if (bpf_core_read(&ns, sizeof(ns), &m->mnt_ns) || (unsigned long)ns <= (unsigned long)-4096)
 		return NOT_INTERNAL;
-	return (unsigned long)ns > (unsigned long)-4096 ? INTERNAL_BACKING : NOT_INTERNAL;
+	return anonymous ? INTERNAL_ANONYMOUS : INTERNAL_BACKING;
 }
 
 static __always_inline __u8 access_of(struct file *file)
@@ -268,6 +269,12 @@ int BPF_PROG(inode_setxattr, void *idmap, struct dentry *dentry)
 
 SEC("lsm/inode_removexattr")
 int BPF_PROG(inode_removexattr, void *idmap, struct dentry *dentry)
+{
+	return on_inode(OP_XATTR, dentry);
+}
+
+SEC("lsm/inode_remove_acl")
+int BPF_PROG(inode_remove_acl, void *idmap, struct dentry *dentry)
 {
 	return on_inode(OP_XATTR, dentry);
 }

@@ -110,8 +110,8 @@ func (e *Enforcer) writeAgent(number uint32, slot int, l *loaded) error {
 	a.Start[slot], a.NetOut[slot], a.NetIn[slot], a.Self[slot], a.Flags[slot] = 0, 0, 0, 0, 0
 	if l != nil {
 		a.Start[slot] = l.states.from
-		a.NetOut[slot] = l.nets.from + uint32(policy.Outbound)
-		a.NetIn[slot] = l.nets.from + uint32(policy.Inbound)
+		a.NetOut[slot] = l.table(policy.Outbound)
+		a.NetIn[slot] = l.table(policy.Inbound)
 		a.Self[slot], a.Flags[slot] = l.self, l.flags
 	}
 	if err := e.maps[enforcerMapAgents].Update(number, &a, ebpf.UpdateExist); err != nil {

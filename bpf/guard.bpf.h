@@ -87,6 +87,31 @@ int BPF_PROG(sb_umount)
 	return on_privilege(OP_MOUNT);
 }
 
+SEC("lsm/sb_remount")
+int BPF_PROG(sb_remount)
+{
+	return on_privilege(OP_MOUNT);
+}
+
+SEC("lsm/sb_kern_mount")
+int BPF_PROG(sb_kern_mount)
+{
+	return on_privilege(OP_MOUNT);
+}
+
+/* What a ring does with other credentials, or from a thread of the kernel's, other hooks would take for the kernel's own. */
+SEC("lsm/uring_override_creds")
+int BPF_PROG(uring_override_creds)
+{
+	return on_privilege(OP_NAMESPACE);
+}
+
+SEC("lsm/uring_sqpoll")
+int BPF_PROG(uring_sqpoll)
+{
+	return on_privilege(OP_NAMESPACE);
+}
+
 SEC("lsm/sb_pivotroot")
 int BPF_PROG(sb_pivotroot)
 {

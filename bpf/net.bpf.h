@@ -78,6 +78,10 @@ static __noinline int weigh_inet(struct agent *agent, __u64 generation, const st
 	if (!agent)
 		return 0;
 	nk.table = e->inbound ? agent->net_in[slot] : agent->net_out[slot];
+	if (!nk.table)
+		return 0;
+	if (!is_mapped(e->address))
+		nk.table++;
 	for (i = 0; i < sizeof(nk.address); i++)
 		nk.address[i] = e->address[i];
 	set = bpf_map_lookup_elem(&addresses, &nk);

@@ -125,16 +125,11 @@ func openHandle(arg func(int) string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	mount, err := unix.Open(arg(0), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	mount, err := unix.Open(arg(0), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("open a directory of the mount: %v", err)
 	}
 	defer unix.Close(mount)
-	real, err := unix.Openat(mount, ".", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return "", err
-	}
-	defer unix.Close(real)
 	fd, err := unix.OpenByHandleAt(mount, unix.NewFileHandle(int32(number(kind)), bytes), unix.O_RDONLY)
 	if err != nil {
 		return "", err

@@ -56,7 +56,11 @@ func choose(spec *ebpf.CollectionSpec, full bool) (programs, error) {
 
 // optional tells whether 6.1 has no such hook.
 func optional(program string) bool {
-	return program == enforcerProgFileTruncate || program == enforcerProgInodeSetAcl
+	switch program {
+	case enforcerProgFileTruncate, enforcerProgInodeSetAcl, enforcerProgInodeRemoveAcl:
+		return true
+	}
+	return false
 }
 
 // hookArguments returns the number of arguments of an LSM hook on this kernel.

@@ -17,7 +17,7 @@ type loaded struct {
 	digest    [32]byte
 	states    span
 	globs     span
-	nets      span // two numbers: outbound, inbound
+	nets      span // netTables numbers
 	portSets  span
 	edges     []enforcerEdge
 	addresses []enforcerNetKey
@@ -72,6 +72,9 @@ func (e *Enforcer) putStates(l *loaded, a *policy.Automaton) (err error) {
 		}
 		for bit, rule := range s.Rule {
 			v.Rule[bit] = uint32(rule)
+		}
+		if s.Guard != 0 {
+			l.flags |= uint32(enforcerAgentFlagAGENT_GUARDED)
 		}
 	}
 	for _, edge := range a.Edges {
@@ -132,7 +135,7 @@ func (e *Enforcer) putEdges(l *loaded, a *policy.Automaton) error {
 }
 
 func (e *Enforcer) putNet(l *loaded, t *policy.NetTable) (err error) {
-	if l.nets, err = e.rules.nets.take(2); err != nil {
+	if l.nets, err = e.rules.nets.take(netTables); err != nil {
 		return err
 	}
 	if l.portSets, err = e.rules.portSets.take(uint32(len(t.PortSets))); err != nil {
@@ -164,7 +167,7 @@ func (e *Enforcer) putNet(l *loaded, t *policy.NetTable) (err error) {
 		return err
 	}
 	for _, p := range t.Prefixes {
-		key := netKey(l.nets.from+uint32(p.Direction), p.Prefix)
+		key := netKey(l.table(p.Direction), p.Prefix)
 		l.addresses = append(l.addresses, key)
 		if err := e.maps[enforcerMapAddresses].Update(&key, l.portSets.from+uint32(p.Ports), ebpf.UpdateNoExist); err != nil {
 			return fmt.Errorf("write address %s: %w", p.Prefix, err)
@@ -173,11 +176,21 @@ func (e *Enforcer) putNet(l *loaded, t *policy.NetTable) (err error) {
 	return nil
 }
 
-// netKey: the trie holds IPv6; IPv4 is mapped into it.
+// netTables is the number of address tables of a ruleset: for each direction one
+// of IPv4, and after it one of IPv6.
+const netTables = 4
+
+// table returns the number of a direction's IPv4 table.
+func (l *loaded) table(d policy.Direction) uint32 { return l.nets.from + 2*uint32(d) }
+
+// netKey: the trie holds 16 bytes; IPv4 is mapped into them. It has a table of
+// its own, since ::/0 contains what is mapped, and a rule for it must not.
 func netKey(table uint32, p netip.Prefix) enforcerNetKey {
 	bits := p.Bits()
 	if p.Addr().Is4() {
 		bits += 96
+	} else {
+		table++
 	}
 	return enforcerNetKey{Prefixlen: 32 + uint32(bits), Table: table, Address: p.Addr().As16()}
 }

@@ -187,8 +187,11 @@ static long climb_step(__u32 i, struct climb *c)
 		return give_up(c, REASON_DEEP);
 	if (bpf_core_read(&up, sizeof(up), &d->d_parent))
 		return give_up(c, REASON_FAULT);
-	if (up == c->dentry)
+	if (up == c->dentry) {
+		if (c->n == 0)	/* a file in memory has a name, though no path */
+			put(c->label, c->n++, 0, c->dentry);
 		return give_up(c, REASON_OUTSIDE);
+	}
 	put(c->label, c->n, hash_address(c->label, c->dentry), c->dentry);
 	c->n++;
 	c->dentry = up;
