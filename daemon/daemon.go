@@ -136,7 +136,7 @@ func (d *Daemon) openKernel() (err error) {
 		return fmt.Errorf("start bailiffd: the configuration says tier: full, but %w", d.lsm)
 	}
 	options := bpf.Options{
-		PinDir: c.PinDir, Cgroup: d.parent.Path, Level: d.parent.Level + 1, Full: d.lsm == nil, Sizes: c.sizes(),
+		PinDir: c.PinDir, Cgroup: d.parent.Path, Level: d.parent.Level, Full: d.lsm == nil, Sizes: c.sizes(),
 	}
 	if d.kernel, err = bpf.Load(options); err != nil {
 		return err

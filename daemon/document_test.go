@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"testing"
+
+	"bailiff.dev/bailiff/policy"
+)
+
+const threeDocuments = `# a comment above
+---
+apiVersion: bailiff.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: one}
+spec:
+  subject: {spiffeID: one}
+  files:
+    - {path: /a, allow: [read]}
+--- # with a comment
+apiVersion: bailiff.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: two}
+spec:
+  subject: {spiffeID: two}
+  files:
+    - {path: "/b/---", allow: [read]}
+---
+---
+apiVersion: bailiff.dev/v1alpha1
+kind: Guardrail
+metadata: {name: three}
+spec:
+  subjects: ["spiffe://local/*"]
+  files:
+    - {path: /c, deny: [read]}
+`
+
+// What is cut out of a file parses alone to the same document, at the same place.
+func TestSplit(t *testing.T) {
+	docs, problems := policy.Parse("f.yaml", []byte(threeDocuments))
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	stored := split("f.yaml", threeDocuments, docs, true)
+	if len(stored) != len(docs) || len(docs) != 3 {
+		t.Fatalf("%d documents were split into %d: %+v", len(docs), len(stored), stored)
+	}
+	for i, s := range stored {
+		if s.Name != docs[i].Name || !s.AcceptDegraded {
+			t.Errorf("document %d is stored as %+v", i, s)
+		}
+		again, problems := s.parse()
+		if err := problems.Err(); err != nil || len(again) != 1 {
+			t.Fatalf("%s: parsed again: %v, %d documents", s.Name, err, len(again))
+		}
+		if again[0].Name != docs[i].Name || again[0].Pos != docs[i].Pos {
+			t.Errorf("%s at %v became %s at %v", docs[i].Name, docs[i].Pos, again[0].Name, again[0].Pos)
+		}
+		if a, b := again[0].Files()[0].Pos, docs[i].Files()[0].Pos; a != b {
+			t.Errorf("%s: its first rule moved from %v to %v", s.Name, b, a)
+		}
+		for j, other := range stored {
+			if other.holds(docs[i].Pos) != (i == j) {
+				t.Errorf("%s holds the place of %s: %v", other.Name, docs[i].Name, i != j)
+			}
+		}
+	}
+}
+
+func TestMerge(t *testing.T) {
+	p := &policies{stored: storedPolicies{Documents: []storedDocument{{Name: "a", Text: "old"}, {Name: "b", Text: "old"}}}}
+	for _, c := range []struct {
+		name    string
+		fresh   []storedDocument
+		replace bool
+		want    []storedDocument
+	}{
+		{"add", []storedDocument{{Name: "c"}}, false, []storedDocument{{Name: "a", Text: "old"}, {Name: "b", Text: "old"}, {Name: "c"}}},
+		{"change", []storedDocument{{Name: "a", Text: "new"}}, false, []storedDocument{{Name: "a", Text: "new"}, {Name: "b", Text: "old"}}},
+		{"replace", []storedDocument{{Name: "c"}}, true, []storedDocument{{Name: "c"}}},
+	} {
+		got := p.merge(c.fresh, c.replace).Documents
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %+v", c.name, got)
+			continue
+		}
+		for i := range got {
+			if got[i] != c.want[i] {
+				t.Errorf("%s: %+v, want %+v", c.name, got[i], c.want[i])
+			}
+		}
+	}
+}
+
+// An event is explained by the rules of its own generation, as long as they are remembered.
+func TestHistory(t *testing.T) {
+	agent := "spiffe://local/agent/a"
+	sets := func(n int) map[string]*policy.Ruleset {
+		return map[string]*policy.Ruleset{agent: {Agent: agent, Rules: make([]policy.Rule, n)}}
+	}
+	p := &policies{}
+	for g := range maxHistory + 10 {
+		p.remember(past{uint64(g + 1), sets(g + 1), []string{agent}})
+	}
+	for generation, want := range map[uint64]int{maxHistory + 10: maxHistory + 10, maxHistory + 11: maxHistory + 10, 12: 12} {
+		if r := p.ruleset(agent, generation); r == nil || len(r.Rules) != want {
+			t.Errorf("generation %d: %v", generation, r)
+		}
+	}
+	if r := p.ruleset(agent, 3); r != nil {
+		t.Errorf("generation 3 is long gone, and yet explained by %v", r)
+	}
+	p.forget(maxHistory + 10)
+	if r := p.ruleset(agent, maxHistory+10); len(r.Rules) != maxHistory+9 {
+		t.Errorf("a generation that never came is remembered")
+	}
+	if r := p.ruleset("spiffe://local/agent/b", 20); r != nil {
+		t.Errorf("another agent is explained by %v", r)
+	}
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cgroup
+
+import (
+	"bufio"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"bailiff.dev/bailiff/internal/kerneltest"
+)
+
+func TestFindRoot(t *testing.T) {
+	const unified = "36 35 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"
+	const hybrid = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n" +
+		"32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n" +
+		"41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"
+	const part = "50 49 0:27 /docker/x /sys/fs/cgroup ro - cgroup2 cgroup rw\n"
+	for mounts, want := range map[string]string{unified: "/sys/fs/cgroup", hybrid: "/sys/fs/cgroup/unified", part + unified: "/sys/fs/cgroup"} {
+		if got, err := findRoot(bufio.NewScanner(strings.NewReader(mounts))); got != want || err != nil {
+			t.Errorf("%q, %v, want %q", got, err, want)
+		}
+	}
+	if _, err := findRoot(bufio.NewScanner(strings.NewReader(part))); !errors.Is(err, ErrNone) {
+		t.Errorf("only a part of the hierarchy: %v", err)
+	}
+}
+
+func TestOpenNeedsAName(t *testing.T) {
+	for _, name := range []string{"", "/", "..", "a/../.."} {
+		if p, err := Open(name); err == nil {
+			t.Errorf("%q opened %s", name, p.Path)
+		}
+	}
+}
+
+// A session's life: made, filled, watched, killed, removed.
+func TestLife(t *testing.T) {
+	base := kerneltest.Cgroup(t)
+	parent, err := Open(filepath.Base(base))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parent.Path != base || parent.Level != 2 {
+		t.Fatalf("%+v, want %s", parent, base)
+	}
+	group, err := parent.Make("s-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parent.Make("s-test"); !errors.Is(err, os.ErrExist) {
+		t.Errorf("made twice: %v", err)
+	}
+	watcher, err := NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := watcher.Watch(group); err != nil {
+		t.Fatal(err)
+	}
+	changed := make(chan string, 16)
+	done := make(chan error, 1)
+	go func() { done <- watcher.Run(func(name string) { changed <- name }) }()
+
+	sleep := exec.Command("sleep", "60")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if err := group.Add(sleep.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	if name, ok, err := parent.Of(sleep.Process.Pid); name != "s-test" || !ok || err != nil {
+		t.Errorf("it is in %q, %v, %v", name, ok, err)
+	}
+	if _, ok, err := parent.Of(os.Getpid()); ok || err != nil {
+		t.Errorf("so am I: %v, %v", ok, err)
+	}
+	if n, err := group.Processes(); n != 1 || err != nil {
+		t.Errorf("%d processes, %v", n, err)
+	}
+	if err := group.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	sleep.Wait()
+	waitEmptied(t, group, changed)
+	if err := group.Remove(); err != nil {
+		t.Error(err)
+	}
+	if _, err := parent.Child("s-test"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("removed, and still there: %v", err)
+	}
+	watcher.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func waitEmptied(t *testing.T, group *Group, changed <-chan string) {
+	t.Helper()
+	deadline := time.After(10 * time.Second)
+	for {
+		select {
+		case name := <-changed:
+			if name != "s-test" {
+				t.Fatalf("told of %q", name)
+			}
+		case <-deadline:
+			t.Fatal("nobody told that the cgroup emptied")
+		}
+		if populated, err := group.Populated(); err != nil || !populated {
+			return
+		}
+	}
+}
