@@ -22,8 +22,8 @@ func (s *storedDocument) holds(pos policy.Position) bool {
 // of it. A line that starts with "---" begins a document in YAML, wherever it is.
 func split(file, content string, docs []policy.Document, acceptDegraded bool) []storedDocument {
 	var stored []storedDocument
-	part := storedDocument{File: file, AcceptDegraded: acceptDegraded}
-	finish := func() {
+	cut := func(from, to, line int) {
+		part := storedDocument{File: file, Line: line, Text: strings.TrimSuffix(content[from:to], "\n"), AcceptDegraded: acceptDegraded}
 		for i := range docs {
 			if part.holds(docs[i].Pos) {
 				part.Name = docs[i].Name
@@ -31,17 +31,16 @@ func split(file, content string, docs []policy.Document, acceptDegraded bool) []
 			}
 		}
 	}
-	line := 0
+	from, at, begin, line := 0, 0, 0, 0
 	for text := range strings.Lines(content) {
-		if marker(text) && part.Text != "" {
-			part.Text = strings.TrimSuffix(part.Text, "\n")
-			finish()
-			part.Line, part.Text = line, ""
+		if marker(text) && at > from {
+			cut(from, at, begin)
+			from, begin = at, line
 		}
-		part.Text += text
+		at += len(text)
 		line++
 	}
-	finish()
+	cut(from, at, begin)
 	return stored
 }
 
