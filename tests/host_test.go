@@ -198,3 +198,9 @@ func eventually(limit time.Duration, f func() bool) bool {
 		}
 	}
 }
+
+// cgroup returns the directory of the sessions' cgroup's parent: the hierarchy's root.
+func (h *host) cgroup(t *testing.T) string {
+	t.Helper()
+	return filepath.Dir(h.status(t)["cgroup"].(string))
+}

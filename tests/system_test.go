@@ -13,6 +13,7 @@ func TestSystem(t *testing.T) {
 		test func(*testing.T, *host)
 	}{
 		{"programs", testPrograms},
+		{"attacks", testAttacks},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
 	}

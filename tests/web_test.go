@@ -61,3 +61,14 @@ openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out s
 	must(t, err)
 	return c
 }
+
+// serve serves one page, /hello, and returns the address.
+func serve(t *testing.T, network, address string) string {
+	t.Helper()
+	l, err := net.Listen(network, address)
+	must(t, err)
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") })}
+	go s.Serve(l)
+	t.Cleanup(func() { s.Close() })
+	return l.Addr().String()
+}
