@@ -55,15 +55,16 @@ bench: build ## the measurements of the README's table
 
 .PHONY: demo
 demo: ## a real agent session, watched (as root)
-	scripts/deps programs
+	@scripts/deps demo
 	@$(MAKE) --no-print-directory build
-	examples/demo
+	@examples/demo
 
 .PHONY: demo-vm
 demo-vm: ## the same in a VM, where everything can be enforced
-	scripts/deps vm programs
+	@scripts/deps vm demo
 	@$(MAKE) --no-print-directory build
-	scripts/vm -- examples/demo
+	@echo "starting a VM, which takes a minute or two where there is no KVM"
+	@scripts/vm --timeout 600 -- examples/demo
 
 .PHONY: clean
 clean: ## remove build/ (downloaded kernels stay in the cache)
