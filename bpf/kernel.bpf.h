@@ -132,7 +132,10 @@ struct sock_cgroup_data {
 struct sock_common {
 	unsigned short skc_family;
 	unsigned short skc_num;
+	__be16 skc_dport;
 	__be32 skc_rcv_saddr;
+	__be32 skc_daddr;
+	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
 };
 

@@ -181,6 +181,52 @@ static __noinline int judge_inet(struct label *l, struct sock *sk, const struct 
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
+/* The local end of a socket, as one to listen on. */
+static __always_inline void local_end(struct endpoint *e, struct sock *sk)
+{
+	e->inbound = 1;
+	e->protocol = sk->sk_protocol;
+	e->port = sk->__sk_common.skc_num;
+	if (sk->__sk_common.skc_family == AF_INET)
+		map4(e, sk->__sk_common.skc_rcv_saddr);
+	else
+		bpf_probe_read_kernel(e->address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+}
+
+/*
+ * Judge a send without an address on a socket that no cgroup program covers:
+ * by whom it was connected to, or by where that was let in. Tells of denials
+ * only: the connection is not the session's doing.
+ */
+static __noinline int judge_peer(struct label *l, struct sock *sk)
+{
+	struct act a = { .operation = OP_SEND, .kind = KIND_NETWORK };
+	struct agent *agent = agent_of(l->agent);
+	struct endpoint e = {};
+
+	if (!sk->__sk_common.skc_dport)		/* not connected */
+		return 0;
+	by_task(&a, l);
+	local_end(&e, sk);
+	if (e.protocol == IPPROTO_TCP) {
+		weigh_inet(agent, l->generation, &e, &a);
+		if (a.verdict == VERDICT_ALLOW)
+			return 0;
+	}
+	e.inbound = 0;
+	e.port = bpf_ntohs(sk->__sk_common.skc_dport);
+	if (sk->__sk_common.skc_family == AF_INET)
+		map4(&e, sk->__sk_common.skc_daddr);
+	else
+		bpf_probe_read_kernel(e.address, 16, &sk->__sk_common.skc_v6_daddr);
+	weigh_inet(agent, l->generation, &e, &a);
+	if (a.verdict == VERDICT_ALLOW)
+		return 0;
+	describe(&a, &e, sk->__sk_common.skc_family, sk->sk_type);
+	tell(&a, l);
+	return a.verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
 static __always_inline bool wanted_socket(int family, int type, int protocol)
 {
 	switch (family) {
@@ -251,8 +297,10 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 
 	if (rc <= 0)
 		return rc < 0 ? -EACCES : 0;
-	if (!sk || !msg->msg_name || !is_inet(sk->__sk_common.skc_family))
+	if (!sk || !is_inet(sk->__sk_common.skc_family))
 		return 0;
+	if (!msg->msg_name)
+		return covered(l, sk) || !judge_peer(l, sk) ? 0 : -EACCES;
 	e.protocol = sk->sk_protocol;
 	if (e.protocol == IPPROTO_TCP && !(msg->msg_flags & MSG_FASTOPEN))
 		return 0;	/* the address is ignored */
@@ -309,12 +357,7 @@ int BPF_PROG(socket_listen, struct socket *sock, int backlog)
 		return rc < 0 ? -EACCES : 0;
 	if (!sk || !is_inet(sk->__sk_common.skc_family))
 		return 0;
-	e.protocol = sk->sk_protocol;
-	e.port = sk->__sk_common.skc_num;
-	if (sk->__sk_common.skc_family == AF_INET)
-		map4(&e, sk->__sk_common.skc_rcv_saddr);
-	else
-		bpf_probe_read_kernel(e.address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+	local_end(&e, sk);
 	return judge_inet(l, sk, &e, OP_LISTEN) ? -EACCES : 0;
 }
 

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // probeVariable makes the test binary a prober: it reads calls from standard
@@ -30,6 +32,10 @@ type operation func(arg func(int) string) (string, error)
 
 func probe() int {
 	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() { // a label is put on the first thread
+		fmt.Fprintln(os.Stderr, unix.Exec(executable(), os.Args, os.Environ()))
+		return 1
+	}
 	ops := fileProbes()
 	for _, more := range []map[string]operation{execProbes(), guardProbes(), netProbes()} {
 		maps.Copy(ops, more)
