@@ -2,9 +2,12 @@
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 KERNELS ?= 6.1 6.12
+PREFIX ?= /usr/local
 
 GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 COMMANDS := bailiffd bailiff
+COMPLETIONS := share/bash-completion/completions/bailiff share/zsh/site-functions/_bailiff \
+	share/fish/vendor_completions.d/bailiff.fish
 
 .PHONY: help
 help: ## list these targets
@@ -65,6 +68,18 @@ demo-vm: ## the same in a VM, where everything can be enforced
 	@$(MAKE) --no-print-directory build
 	@echo "starting a VM, which takes a minute or two where there is no KVM"
 	@scripts/vm --timeout 600 -- examples/demo
+
+.PHONY: install
+install: ## what was built, the systemd unit and completions, below DESTDIR and PREFIX
+	install -D -m 755 build/bailiff $(DESTDIR)$(PREFIX)/bin/bailiff
+	install -D -m 755 build/bailiffd $(DESTDIR)$(PREFIX)/sbin/bailiffd
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,lib/systemd/system $(dir $(COMPLETIONS)))
+	sed 's#/usr/local/#$(PREFIX)/#' deploy/systemd/bailiffd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/bailiffd.service
+	build/bailiff completion bash >$(DESTDIR)$(PREFIX)/$(word 1,$(COMPLETIONS))
+	build/bailiff completion zsh >$(DESTDIR)$(PREFIX)/$(word 2,$(COMPLETIONS))
+	build/bailiff completion fish >$(DESTDIR)$(PREFIX)/$(word 3,$(COMPLETIONS))
+	test -e $(DESTDIR)/etc/bailiff/bailiffd.yaml || \
+		install -D -m 644 deploy/systemd/bailiffd.yaml $(DESTDIR)/etc/bailiff/bailiffd.yaml
 
 .PHONY: clean
 clean: ## remove build/ (downloaded kernels stay in the cache)
