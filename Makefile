@@ -53,7 +53,7 @@ test-vm: build ## kernel tests in guests; KERNELS="6.1 6.12" chooses
 	scripts/test $(KERNELS:%=vm-%)
 
 .PHONY: bench
-bench: build ## the measurements of the README's table
+bench: build ## measurements against no enforcement and Landlock
 	scripts/bench
 
 .PHONY: demo
