@@ -66,7 +66,7 @@ func TestRunAsAProgram(t *testing.T) {
 	if want := "s-7 " + filepath.Dir(socket) + "/agent.sock\n"; cmd.ProcessState.ExitCode() != 9 || out.String() != want {
 		t.Errorf("%v, printed %q, want %q\n%s", err, out.String(), want, errs.String())
 	}
-	const summary = "bailiff: denied in session s-7:\n  read     /secret (3 times)\nbailiff: policy lines that would allow it:\n  files: [{path: /secret, allow: [read]}]\n"
+	const summary = "bailiff: denied in session s-7:\n  read  /secret (3 times)\nbailiff: policy lines that would allow it:\n  files: [{path: /secret, allow: [read]}]\n"
 	if errs.String() != summary {
 		t.Errorf("got %q\nwant %q", errs.String(), summary)
 	}

@@ -219,7 +219,7 @@ func TestSummary(t *testing.T) {
 	}
 	d.summary.Dropped = 2
 	r := d.shell(t, "exit 3")
-	if r.code != 3 || strings.Count(r.stderr, `open     /w/a\nb (4 times) by rule p/files/2`) != 10 || strings.Count(r.stderr, "files: [{path: /w, allow: [read]}]") != 1 {
+	if r.code != 3 || strings.Count(r.stderr, `open  /w/a\nb (4 times) by rule p/files/2`) != 10 || strings.Count(r.stderr, "files: [{path: /w, allow: [read]}]") != 1 {
 		t.Errorf("got %+v", r)
 	}
 	wantContains(t, r.stderr, "denied in session s-1:", "and 2 more: bailiff tail --session s-1", "2 events were lost")

@@ -42,8 +42,13 @@ func summaryText(session string, s *controlv1.SessionSummaryResponse) string {
 	var b strings.Builder
 	if denials := s.GetDenials(); len(denials) > 0 {
 		fmt.Fprintf(&b, "bailiff: denied in session %s:\n", session)
-		for _, d := range denials[:min(len(denials), summaryLines)] {
-			b.WriteString("  " + denialText(d) + "\n")
+		shown := denials[:min(len(denials), summaryLines)]
+		width := 0
+		for _, d := range shown {
+			width = max(width, len(printable(d.GetOperation())))
+		}
+		for _, d := range shown {
+			b.WriteString("  " + denialText(d, width) + "\n")
 		}
 		if more := len(denials) - summaryLines; more > 0 {
 			fmt.Fprintf(&b, "  and %d more: bailiff tail --session %s\n", more, session)
@@ -56,8 +61,8 @@ func summaryText(session string, s *controlv1.SessionSummaryResponse) string {
 	return b.String()
 }
 
-func denialText(d *controlv1.Denial) string {
-	text := fmt.Sprintf("%-8s %s", printable(d.GetOperation()), printable(d.GetObject()))
+func denialText(d *controlv1.Denial, width int) string {
+	text := fmt.Sprintf("%-*s  %s", width, printable(d.GetOperation()), printable(d.GetObject()))
 	if d.GetCount() > 1 {
 		text += fmt.Sprintf(" (%d times)", d.GetCount())
 	}
