@@ -51,9 +51,11 @@ func rootCommand(env *environment) *cobra.Command {
 	root := group(&cobra.Command{
 		Use:           "bailiff",
 		Short:         "Confine agents in the kernel, and see what they do",
+		Version:       versionText(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	})
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetArgs(env.args)
 	root.SetIn(env.stdin)
 	root.SetOut(env.stdout)

@@ -13,12 +13,17 @@ func versionCommand(env *environment) *cobra.Command {
 	c := &cobra.Command{Use: "version", Short: "Print the version of this program", Args: wants(0, 0, "")}
 	format := output(c, "pretty", "json")
 	c.RunE = func(*cobra.Command, []string) error {
-		platform := runtime.GOOS + "/" + runtime.GOARCH
 		if format.value == "json" {
-			return printJSON(env.stdout, map[string]string{"version": version, "go": runtime.Version(), "platform": platform})
+			return printJSON(env.stdout, map[string]string{"version": version, "go": runtime.Version(), "platform": platform()})
 		}
-		_, err := fmt.Fprintf(env.stdout, "bailiff %s (%s, %s)\n", version, runtime.Version(), platform)
+		_, err := fmt.Fprintln(env.stdout, versionText())
 		return err
 	}
 	return c
+}
+
+func platform() string { return runtime.GOOS + "/" + runtime.GOARCH }
+
+func versionText() string {
+	return fmt.Sprintf("bailiff %s (%s, %s)", version, runtime.Version(), platform())
 }
