@@ -122,7 +122,14 @@ func (d *Daemon) openStore() (err error) {
 // follow cgroups and mounts.
 func (d *Daemon) openKernel() (err error) {
 	c := &d.o.Config
+	pins, err := claimPins(c.PinDir)
+	if err := d.claim(pins, err); err != nil {
+		return err
+	}
 	if d.parent, err = cgroup.Open(c.Cgroup); err != nil {
+		return err
+	}
+	if err := d.claim(claimCgroup(d.parent.Path)); err != nil {
 		return err
 	}
 	if d.watcher, err = cgroup.NewWatcher(); err != nil {
@@ -142,6 +149,11 @@ func (d *Daemon) openKernel() (err error) {
 		return err
 	}
 	d.closers = append(d.closers, d.kernel.Close)
+	if pins == nil { // Load made the directory
+		if err := d.claim(claimPins(c.PinDir)); err != nil {
+			return err
+		}
+	}
 	if d.reader, err = d.kernel.NewReader(); err != nil {
 		return err
 	}
@@ -151,6 +163,14 @@ func (d *Daemon) openKernel() (err error) {
 		d.log.Warn("basic tier: not all of a policy can be enforced on this host", "reason", d.lsm)
 	}
 	return nil
+}
+
+// claim keeps what was claimed for the daemon's life.
+func (d *Daemon) claim(f *os.File, err error) error {
+	if f != nil {
+		d.closers = append(d.closers, f.Close)
+	}
+	return err
 }
 
 func (d *Daemon) openLog() (err error) {

@@ -22,10 +22,20 @@ func Remove(c Config) (ended int, err error) {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	pins, err := claimPins(c.PinDir)
+	if err != nil {
+		return 0, err
+	}
+	defer pins.Close() // nil where there are none
 	parent, err := cgroup.Open(c.Cgroup)
 	if err != nil {
 		return 0, err
 	}
+	sessions, err := claimCgroup(parent.Path)
+	if err != nil {
+		return 0, err
+	}
+	defer sessions.Close()
 	children, err := parent.Children()
 	if err != nil {
 		return 0, err

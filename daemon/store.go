@@ -9,8 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
 
 // store is the state directory: small files, each written whole and then put in
@@ -24,16 +22,9 @@ func openStore(dir string) (*store, error) {
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	lock, err := claim(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, "--state-dir")
 	if err != nil {
-		return nil, fmt.Errorf("lock the state directory: %w", err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("lock the state directory: another bailiffd is using %s: stop it, or give this one another --state-dir", dir)
-		}
-		return nil, fmt.Errorf("lock the state directory %s: %w", dir, err)
+		return nil, err
 	}
 	return &store{dir: dir, lock: lock}, nil
 }
