@@ -14,6 +14,8 @@ func TestSystem(t *testing.T) {
 	}{
 		{"programs", testPrograms},
 		{"attacks", testAttacks},
+		{"lifecycle", testLifecycle},
+		{"other daemons", testOthers},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
 	}

@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tests
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"bailiff.dev/bailiff/internal/audit"
+)
+
+// prompt is a session that does what it is told while other things happen.
+type prompt struct {
+	session
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *bufio.Reader
+	id  string
+}
+
+// prompt starts a session of a shell.
+func (h *host) prompt(t *testing.T, agent string) *prompt {
+	t.Helper()
+	c, task := h.prepareRun(agent, "/bin/bash", "-c", `echo "$BAILIFF_SESSION"; while read -r line; do eval "$line"; echo "=$?"; done`)
+	in, err := c.StdinPipe()
+	must(t, err)
+	out, err := c.StdoutPipe()
+	must(t, err)
+	must(t, c.Start())
+	p := &prompt{session: session{host: h, task: task}, cmd: c, in: in, out: bufio.NewReader(out)}
+	t.Cleanup(func() { p.end() })
+	if p.id, err = p.out.ReadString('\n'); err != nil {
+		t.Fatalf("start a session: %v", err)
+	}
+	p.id = strings.TrimSpace(p.id)
+	return p
+}
+
+// do runs one command in the session and returns its status.
+func (p *prompt) do(t *testing.T, command string) string {
+	t.Helper()
+	if _, err := io.WriteString(p.in, p.host.expand(command)+" 2>/dev/null\n"); err != nil {
+		t.Fatalf("tell the session: %v", err)
+	}
+	for {
+		line, err := p.out.ReadString('\n')
+		if err != nil {
+			t.Fatalf("hear from the session: %v", err)
+		}
+		if code, ok := strings.CutPrefix(line, "="); ok {
+			return strings.TrimSpace(code)
+		}
+	}
+}
+
+// confined fails the test unless the session is denied what it should be, and
+// nothing else.
+func (p *prompt) confined(t *testing.T, when string) {
+	t.Helper()
+	for command, allowed := range map[string]bool{
+		"echo x > %WORK%/file":                     true,
+		"read x < %DIR%/home/.ssh/id_ed25519":      false,
+		"true < /dev/tcp/127.0.0.1/" + secretPort:  false,
+		"true 3<>/dev/tcp/127.0.0.1/" + secretPort: false,
+	} {
+		if code := p.do(t, command); (code == "0") != allowed {
+			t.Errorf("%s: %q ended with status %s", when, command, code)
+		}
+	}
+}
+
+// secretPort is one that no policy here allows and nothing listens on.
+const secretPort = "9"
+
+func (p *prompt) end() int {
+	if p.cmd.ProcessState == nil {
+		p.in.Close()
+		p.cmd.Wait()
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+const simplePolicy = `
+apiVersion: bailiff.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: simple}
+spec:
+  subject: {spiffeID: worker}
+  presets: [runtime, shell]
+  files:
+    - {path: %WORK%, allow: [read, write, create, delete, execute]}
+`
+
+// testLifecycle stops, kills and restarts the daemon around a session.
+func testLifecycle(t *testing.T, h *host) {
+	write(t, filepath.Join(h.dir, "home/.ssh/id_ed25519"), "secret\n")
+	h.enforce(t, simplePolicy)
+	p := h.prompt(t, "worker")
+	p.confined(t, "at first")
+	before := h.bailiff(t, "policy", "show", "simple").ok(t).stdout
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
+		if code := h.stop(t, sig); sig == syscall.SIGTERM && code != 0 {
+			t.Errorf("SIGTERM: bailiffd ended with status %d", code)
+		}
+		p.confined(t, fmt.Sprintf("after %v", sig))
+		if code := p.do(t, "read x < %DIR%/while-"+sig.String()[:4]); code == "0" {
+			t.Error("read a file that is not there")
+		}
+		if code := p.do(t, "read x < %DIR%/home/.ssh/id_"+strconv.Itoa(int(sig))); code == "0" {
+			t.Error("read a file that is not there")
+		}
+		h.bailiff(t, "policy", "list").ended(t, 1).says(t, "systemctl start bailiffd")
+		h.bailiff(t, "run", "--agent", "worker", "--", "/bin/true").ended(t, 125).says(t, "systemctl start bailiffd")
+		h.start(t)
+		p.confined(t, "after the restart")
+		if !strings.Contains(h.bailiff(t, "sessions", "list").ok(t).stdout, p.id) {
+			t.Errorf("the session is not listed after %v", sig)
+		}
+	}
+	if after := h.bailiff(t, "policy", "show", "simple").ok(t).stdout; after != before {
+		t.Errorf("the policy was\n%s\nand is\n%s", before, after)
+	}
+	h.bailiff(t, "policy", "delete", "simple").ok(t)
+	if h.full {
+		for _, command := range []string{"echo x > %WORK%/file", "read x < %WORK%/file", "/usr/bin/true"} {
+			if code := p.do(t, command); code == "0" {
+				t.Errorf("%q succeeds without any policy", command)
+			}
+		}
+	}
+	if code := p.do(t, "true < /dev/tcp/127.0.0.1/"+secretPort); code == "0" {
+		t.Error("a connection is made without any policy")
+	}
+	h.bailiff(t, "run", "--agent", "worker", "--", "/bin/true").ended(t, 125).says(t, "no policy is about", "policy apply")
+	h.bailiff(t, "sessions", "stop", p.id).ok(t)
+	if code := p.end(); code != 128+int(syscall.SIGKILL) && code != -1 {
+		t.Errorf("run ended with status %d after its session was stopped", code)
+	}
+	if h.full {
+		checkOnce(t, p.events(t))
+	}
+	h.bailiff(t, "sessions", "stop", p.id).ended(t, 1).says(t, "has ended")
+}
+
+// checkOnce looks for the log to tell of everything once, also of what happened
+// with no daemon there: this session opened the key five times.
+func checkOnce(t *testing.T, events []audit.Event) {
+	t.Helper()
+	opened, seen := 0, map[string]bool{}
+	for _, ev := range events {
+		if seen[ev.ID] {
+			t.Errorf("the event %s is in the log twice", ev.ID)
+		}
+		seen[ev.ID] = true
+		if ev.Kind == audit.Action && strings.HasSuffix(describe(&ev), "/home/.ssh/id_ed25519") {
+			opened += int(max(ev.Count, 1))
+		}
+	}
+	if opened != 5 {
+		t.Errorf("the log tells %d times that the key was denied, not 5", opened)
+	}
+}
+
+// testOthers starts daemons beside one that runs: none may touch what is its own.
+func testOthers(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	generation := h.status(t)["generation"]
+	name := filepath.Base(h.dir)
+	for _, x := range []struct {
+		name, says string
+		flags      []string
+	}{
+		{"the same everything", "another bailiffd is using", nil},
+		{"the same pins", "another bailiffd is using", []string{"--state-dir", h.dir + "/s1", "--cgroup", name + "-other"}},
+		{"the same cgroup", "another bailiffd is using", []string{"--state-dir", h.dir + "/s2", "--pin-dir", "/sys/fs/bpf/" + name + "-other"}},
+		{"removal of the same pins", "another bailiffd is using", []string{"--remove", "--state-dir", h.dir + "/s3"}},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			c := exec.Command(filepath.Join(h.bin, "bailiffd"), append([]string{"--config", h.config, "--run-dir", h.dir + "/run2"}, x.flags...)...)
+			time.AfterFunc(time.Minute, func() { c.Process.Kill() })
+			finish(t, c).ended(t, 1).says(t, x.says)
+		})
+	}
+	h.run(t, "worker", "/bin/true").ok(t)
+	if now := h.status(t)["generation"]; now != generation {
+		t.Errorf("the generation was %v and is %v", generation, now)
+	}
+	os.Remove(filepath.Join(h.cgroup(t), name+"-other"))
+}
