@@ -120,6 +120,9 @@ func adoptOwn(o Options, dir string) (*Enforcer, error) {
 			return nil, errors.Join(fmt.Errorf("adopt the link of %s: %w: run `bailiffd --remove` once no session runs", name, err), e.Close())
 		}
 	}
+	if err := reattach(o, chosen.cgroup, dir); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
 	if err := e.start(); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
