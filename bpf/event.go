@@ -70,8 +70,12 @@ func (e *Enforcer) NewReader() (*Reader, error) {
 	return &Reader{ring: ring}, nil
 }
 
-// Read waits for an event until the deadline; os.ErrDeadlineExceeded and
-// os.ErrClosed say that there is none.
+// ErrFlushed is what Read returns once after a Flush, when it has returned every
+// event that was told before.
+var ErrFlushed = ringbuf.ErrFlushed
+
+// Read waits for an event until the deadline; os.ErrDeadlineExceeded,
+// os.ErrClosed and ErrFlushed say that there is none.
 func (r *Reader) Read(deadline time.Time) (*Event, error) {
 	r.ring.SetDeadline(deadline)
 	if err := r.ring.ReadInto(&r.record); err != nil {
@@ -83,8 +87,9 @@ func (r *Reader) Read(deadline time.Time) (*Event, error) {
 	return decode(r.record.RawSample)
 }
 
-// Pending returns the bytes that were told and not read yet.
-func (r *Reader) Pending() int { return r.ring.AvailableBytes() }
+// Flush makes Read return ErrFlushed after what has been told by now. It returns
+// an error after Close.
+func (r *Reader) Flush() error { return r.ring.Flush() }
 
 // Close ends a Read that waits.
 func (r *Reader) Close() error { return r.ring.Close() }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,6 +55,9 @@ type Daemon struct {
 	policies policies
 	sessions sessions
 	serving  atomic.Bool
+	reading  atomic.Bool   // readEvents runs
+	draining sync.Mutex    // one at a time waits for flushed
+	flushed  chan struct{} // the reader has got as far as it was asked to
 	closers  []func() error // last opened first
 }
 
@@ -70,7 +74,7 @@ var errTierChosen = errors.New("tier: basic")
 // in force again, and the sessions that run are known. On an error what it
 // opened is closed; what was pinned before stays in force.
 func New(o Options) (*Daemon, error) {
-	starting := &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now()}
+	starting := &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now(), flushed: make(chan struct{}, 2)}
 	starting.sessions.byID, starting.sessions.byNumber = map[string]*session{}, map[uint64]*session{}
 	for _, step := range []func() error{
 		starting.configure, starting.openStore, starting.openKernel, starting.openLog, starting.restore,
@@ -237,7 +241,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	failed := make(chan error, 8)
 	events := make(chan struct{})
 	go func() { defer close(events); d.readEvents() }()
-	go func() { failed <- d.watcher.Run(d.checkSession) }()
+	watched := make(chan struct{})
+	go func() { defer close(watched); failed <- d.watcher.Run(d.checkSession) }()
 	go d.followDrops(ctx)
 	servers, err := d.listen()
 	if err != nil {
@@ -258,6 +263,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	for _, s := range servers {
 		err = errors.Join(err, s.Shutdown(grace))
 	}
+	err = errors.Join(err, d.watcher.Close())
+	<-watched // it ends sessions, which needs all the rest
 	d.drain()
 	d.audit.Write(audit.Event{Kind: audit.System, Message: "bailiffd stopped", Fields: map[string]string{
 		"sessions": fmt.Sprint(len(d.sessions.list(false))),

@@ -20,23 +20,37 @@ import (
 // readEvents moves verdicts from the kernel's ring to the log until the reader
 // is closed.
 func (d *Daemon) readEvents() {
+	d.reading.Store(true)
+	defer d.reading.Store(false)
 	for {
 		ev, err := d.reader.Read(time.Time{})
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
+		case errors.Is(err, bpf.ErrFlushed):
+			d.flushed <- struct{}{}
 		case err != nil:
 			d.log.Error("an event could not be read", "error", err)
-			continue
+		default:
+			d.tell(ev)
 		}
-		d.tell(ev)
 	}
 }
 
 // drain waits, briefly, until what the kernel has told so far is in the log.
 func (d *Daemon) drain() {
-	for deadline := time.Now().Add(time.Second); d.reader.Pending() > 0 && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
+	d.draining.Lock()
+	defer d.draining.Unlock()
+	select {
+	case <-d.flushed: // for one that waited no longer
+	default:
+	}
+	if d.reading.Load() && d.reader.Flush() == nil {
+		select {
+		case <-d.flushed:
+		case <-time.After(time.Second):
+			d.log.Warn("the kernel tells more than can be written in a second")
+		}
 	}
 	d.audit.Flush()
 }

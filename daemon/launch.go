@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -134,6 +135,9 @@ func (d *Daemon) confine(s *session, pidfd *os.File, agent string) (err error) {
 		return err
 	}
 	s.group, err = d.parent.Make(s.ID)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: somebody removed %s, and with it what is attached there: restart bailiffd, which makes and fills it anew", err, d.parent.Path)
+	}
 	if err != nil {
 		return err
 	}
