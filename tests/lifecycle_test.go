@@ -196,3 +196,22 @@ func testOthers(t *testing.T, h *host) {
 	}
 	os.Remove(filepath.Join(h.cgroup(t), name+"-other"))
 }
+
+// testCgroup removes the sessions' cgroup under the running daemon.
+func testCgroup(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	path := h.status(t)["cgroup"].(string)
+	if !eventually(5*time.Second, func() bool { return os.Remove(path) == nil }) {
+		t.Fatalf("%s cannot be removed", path)
+	}
+	h.bailiff(t, "run", "--agent", "worker", "--", "/bin/true").ended(t, 125).says(t, "restart bailiffd")
+	h.bailiff(t, "policy", "list").ok(t)
+	h.stop(t, syscall.SIGTERM)
+	h.start(t)
+	h.prompt(t, "worker").confined(t, "after the cgroup was removed")
+	// Where the port answers, a connection that is refused and one that is denied differ.
+	port := serve(t, "tcp", "127.0.0.1:0")
+	if s := h.shell(t, "worker", "true 3<>/dev/tcp/127.0.0.1/"+port[strings.LastIndexByte(port, ':')+1:]); s.code == 0 {
+		t.Error("the network is open")
+	}
+}

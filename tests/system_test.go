@@ -16,6 +16,7 @@ func TestSystem(t *testing.T) {
 		{"attacks", testAttacks},
 		{"lifecycle", testLifecycle},
 		{"other daemons", testOthers},
+		{"cgroup", testCgroup},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
 	}

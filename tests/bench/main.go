@@ -22,10 +22,11 @@ Measures the rows named (all: %s) on this kernel and prints a table.
 Each way of doing a job (with nothing attached, with one empty LSM program, with
 everything in force, under Landlock, through a proxy) is timed in a process of
 its own that lives through the whole run. A round goes through what is attached
-there and back again (A B B A), so that a drift hits both sides; a figure is
-computed within each round, and the median over the rounds is printed with the
-interval that holds it with 95 %% confidence or more (order statistics, no
-assumption about the noise). The first round warms up and doesn't count.
+there and back again (A B B A), so that a drift hits both sides. A time is the
+median over parts of a job; a figure is computed within each round, from the two
+times of each way; the median over the rounds is printed, with the interval that
+holds it with 95 %% confidence or more (order statistics, no assumption about the
+noise). The first round warms up and doesn't count.
 
 Only such figures of one run mean something: machines are noisy. In a guest of
 scripts/vm --icount the clock counts instructions and repeats agree within 1 %%;

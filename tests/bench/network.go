@@ -21,7 +21,9 @@ const (
 	getLine  = "GET / HTTP/1.0\r\n\r\n"
 	sinkLine = "PUT / HTTP/1.0\r\n\r\n"
 	response = "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"
-	chunk    = 64 << 10 // bytes sent at once
+
+	chunk     = 64 << 10 // bytes sent at once
+	bulkBytes = 16 << 20 // bytes sent over one connection
 )
 
 // serve answers connections until the listener is closed.
@@ -81,12 +83,6 @@ func tunnel(client net.Conn) {
 	}
 	defer server.Close()
 	io.WriteString(client, "HTTP/1.1 200 OK\r\n\r\n")
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		client.Close()
-	}()
-	_ = sent
 	relay(client, server, in)
 }
 
@@ -170,8 +166,8 @@ func request(j *job) error {
 	return finish(fd)
 }
 
-// send sends a MiB over a connection of its own, of which the last byte has been
-// read when it returns.
+// send sends bulkBytes over a connection of its own; the last has been read when
+// it returns.
 func send(j *job) error {
 	fd, err := dial(j)
 	if err != nil {

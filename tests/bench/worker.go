@@ -32,7 +32,7 @@ type job struct {
 
 // answer is what a worker says of a job.
 type answer struct {
-	NS  int64 // it took
+	NS  float64 // doing it once took
 	Err string
 }
 
@@ -65,11 +65,11 @@ func startWorker(name string) (*worker, error) {
 	if err := w.command.Start(); err != nil {
 		return nil, fmt.Errorf("start worker %s: %w", name, err)
 	}
-	_, err = w.do(job{Do: "nothing"})
+	_, err = w.do(job{Do: "nothing", N: 1})
 	return w, err
 }
 
-// do has the worker do a job and returns the nanoseconds it took.
+// do has the worker do a job and returns the nanoseconds that doing it once took.
 func (w *worker) do(j job) (float64, error) {
 	if err := w.in.Encode(j); err != nil {
 		return 0, fmt.Errorf("ask worker %s: %w", w.name, err)
@@ -81,7 +81,7 @@ func (w *worker) do(j job) (float64, error) {
 	if a.Err != "" {
 		return 0, fmt.Errorf("worker %s: %s", w.name, a.Err)
 	}
-	return float64(a.NS), nil
+	return a.NS, nil
 }
 
 func (w *worker) stop() error {
