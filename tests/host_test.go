@@ -39,7 +39,7 @@ type host struct {
 	runs    int // names tasks
 }
 
-// logBuffer is what the daemon writes.
+// logBuffer is what a process writes that still runs.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -127,12 +127,17 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// daemon prepares bailiffd.
+func (h *host) daemon(flags ...string) *exec.Cmd {
+	return exec.Command(filepath.Join(h.bin, "bailiffd"), append([]string{"--config", h.config}, flags...)...)
+}
+
 // start starts the daemon, waits until it serves, and learns its tier.
 func (h *host) start(t *testing.T) {
 	t.Helper()
 	before := len(h.log.String())
 	began := time.Now()
-	h.process = exec.Command(filepath.Join(h.bin, "bailiffd"), "--config", h.config)
+	h.process = h.daemon()
 	h.process.Stdout, h.process.Stderr = h.log, h.log
 	must(t, h.process.Start())
 	served := eventually(2*time.Minute, func() bool {
@@ -179,7 +184,7 @@ func (h *host) remove(t *testing.T) {
 			t.Errorf("bailiffd ended with status %d", code)
 		}
 	}
-	out, err := exec.Command(filepath.Join(h.bin, "bailiffd"), "--config", h.config, "--remove").CombinedOutput()
+	out, err := h.daemon("--remove").CombinedOutput()
 	if err != nil {
 		t.Errorf("bailiffd --remove: %v: %s", err, out)
 	}

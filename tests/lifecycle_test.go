@@ -185,7 +185,7 @@ func testOthers(t *testing.T, h *host) {
 		{"removal of the same pins", "another bailiffd is using", []string{"--remove", "--state-dir", h.dir + "/s3"}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			c := exec.Command(filepath.Join(h.bin, "bailiffd"), append([]string{"--config", h.config, "--run-dir", h.dir + "/run2"}, x.flags...)...)
+			c := h.daemon(append([]string{"--run-dir", h.dir + "/run2"}, x.flags...)...)
 			time.AfterFunc(time.Minute, func() { c.Process.Kill() })
 			finish(t, c).ended(t, 1).says(t, x.says)
 		})

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tests
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"bailiff.dev/bailiff/internal/audit"
+	"bailiff.dev/bailiff/internal/kerneltest"
+)
+
+// launchGroup may launch the agent worker on the narrow host.
+const launchGroup = 54321
+
+// TestNarrow runs what needs a daemon with little room: a small disk, small
+// kernel tables, short log files; and one that lets a group launch.
+func TestNarrow(t *testing.T) {
+	kerneltest.RequireRoot(t)
+	disk := t.TempDir()
+	must(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "mode=755,size=2m"))
+	t.Cleanup(func() { must(t, unix.Unmount(disk, unix.MNT_DETACH)) })
+	h := newHost(t, options{state: filepath.Join(disk, "state"), config: fmt.Sprintf(
+		"launch: [{group: \"%d\", agents: [worker]}]\nlog: {maxBytes: 32768, keep: 30}\ncapacity: {states: 8192, transitions: 16384, ports: 512}\n", launchGroup)})
+	for _, part := range []struct {
+		name string
+		test func(*testing.T, *host)
+	}{
+		{"rotation", testRotation},
+		{"capacity", testCapacity},
+		{"full disk", testFullDisk},
+		{"launch", testLaunch},
+		{"terminal", testTerminal},
+		{"metrics", testMetrics},
+		{"stale pins", testStalePins},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
+	}
+}
+
+// testRotation follows the log over the ends of its files.
+func testRotation(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	p := h.prompt(t, "worker")
+	seen := &logBuffer{}
+	tail := h.command("tail", "-f", "-n", "0", "--state-dir", h.state, "--session", p.id, "--verdict", "deny", "-o", "json")
+	tail.Stdout = seen
+	must(t, tail.Start())
+	defer func() { tail.Process.Kill(); tail.Wait() }()
+	time.Sleep(time.Second) // -n 0 starts at the end that it finds
+	const times = 250
+	p.do(t, fmt.Sprintf("for i in {1..%d}; do true 3<>/dev/tcp/127.0.0.1/9; done", times))
+	lines := func() int { return strings.Count(seen.String(), "\n") }
+	if !eventually(20*time.Second, func() bool { return lines() >= times }) {
+		t.Errorf("tail -f showed %d of %d events", lines(), times)
+	}
+	files, err := filepath.Glob(filepath.Join(audit.Directory(h.state), "*"))
+	must(t, err)
+	if len(files) < 3 {
+		t.Errorf("the log was not rotated: %v", files)
+	}
+	count := func(flags ...string) int {
+		args := append([]string{"tail", "--state-dir", h.state, "-o", "json", "--session", p.id}, flags...)
+		return strings.Count(h.bailiff(t, args...).ok(t).stdout, "\n")
+	}
+	for _, x := range []struct {
+		flags []string
+		want  int
+	}{
+		{[]string{"-n", "all", "--verdict", "deny"}, times},
+		{[]string{"-n", "all", "--verdict", "audit"}, 0},
+		{[]string{"--since", "1h", "--verdict", "deny"}, times},
+		{[]string{"--since", time.Now().Add(time.Hour).Format(time.RFC3339)}, 0},
+		{[]string{"-n", "7", "--verdict", "deny"}, 7},
+		{[]string{"-n", "all", "--kind", "session"}, 1},
+	} {
+		if n := count(x.flags...); n != x.want {
+			t.Errorf("tail %v shows %d events, want %d", x.flags, n, x.want)
+		}
+	}
+	pretty := h.bailiff(t, "tail", "--state-dir", h.state, "-n", "all", "--session", p.id).ok(t).stdout
+	if !strings.Contains(pretty, fmt.Sprintf("repeated %d times", times-1)) {
+		t.Errorf("the pretty view does not fold repeats:\n%.2000s", pretty)
+	}
+}
+
+// testCapacity applies what the kernel's tables have no room for.
+func testCapacity(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	before := h.bailiff(t, "policy", "list", "-o", "json").ok(t).stdout
+	p := h.prompt(t, "worker")
+	var b strings.Builder
+	b.WriteString(simplePolicy + "  network:\n")
+	for i := range 2000 {
+		fmt.Fprintf(&b, "    - {allow: connect, ip: 10.0.%d.%d, ports: [%d]}\n", i/250, i%250, i+1000)
+	}
+	h.apply(t, b.String(), "--replace", "--accept-degraded").ended(t, 1).says(t, "port ranges is full", "still are")
+	if after := h.bailiff(t, "policy", "list", "-o", "json").ok(t).stdout; after != before {
+		t.Errorf("what was in force is\n%s\nand was\n%s", after, before)
+	}
+	p.confined(t, "after an apply that failed")
+	h.run(t, "worker", "/bin/true").ok(t)
+	h.stop(t, syscall.SIGTERM)
+	h.start(t)
+	p.confined(t, "after a restart")
+}
+
+// testFullDisk fills the disk of the state directory.
+func testFullDisk(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	p := h.prompt(t, "worker")
+	before := h.bailiff(t, "policy", "list", "-o", "json").ok(t).stdout
+	free := fill(t, filepath.Join(h.state, "filler"))
+	h.apply(t, simplePolicy+"  network: [{allow: connect, ip: 127.0.0.1}]\n", "--accept-degraded").
+		ended(t, 1).says(t, "no space left on device", "still are")
+	if after := h.bailiff(t, "policy", "list", "-o", "json").ok(t).stdout; after != before {
+		t.Errorf("what was in force is\n%s\nand was\n%s", after, before)
+	}
+	p.confined(t, "with the disk full")
+	h.bailiff(t, "run", "--agent", "worker", "--", "/bin/true").ended(t, 125).says(t, "no space left on device")
+	if sessions := h.bailiff(t, "sessions", "list", "-o", "json").ok(t).stdout; strings.Count(sessions, `"id"`) != 1 {
+		t.Errorf("other sessions run than the one:\n%s", sessions)
+	}
+	p.do(t, "for i in {1..100}; do true 3<>/dev/tcp/127.0.0.1/9; done")
+	lost := func() float64 { return h.metric(t, `bailiff_events_dropped_total{`, `stage="write"`) }
+	if !eventually(10*time.Second, func() bool { return lost() > 0 }) {
+		t.Error("no event is counted as lost with the disk full")
+	}
+	if !strings.Contains(h.log.String(), "no space left on device") {
+		t.Error("bailiffd's log does not say that the disk is full")
+	}
+	free()
+	p.do(t, "true 3<>/dev/tcp/127.0.0.1/9")
+	told := func() bool {
+		for _, ev := range h.events(t) {
+			if ev.Message == "events were lost" && ev.Fields["stage"] == "write" {
+				return true
+			}
+		}
+		return false
+	}
+	if !eventually(10*time.Second, told) {
+		t.Error("the log does not tell of the loss once there is room")
+	}
+	h.enforce(t, simplePolicy)
+	h.run(t, "worker", "/bin/true").ok(t)
+	p.confined(t, "with room again")
+}
+
+// fill leaves no byte on a disk, until the returned function is called.
+func fill(t *testing.T, path string) (free func()) {
+	t.Helper()
+	f, err := os.Create(path)
+	must(t, err)
+	t.Cleanup(func() { os.Remove(path) })
+	defer f.Close()
+	for size := 64 << 10; size > 0; {
+		if _, err := f.Write(make([]byte, size)); err != nil {
+			if !errors.Is(err, syscall.ENOSPC) {
+				t.Fatal(err)
+			}
+			size /= 2
+		}
+	}
+	return func() { must(t, os.Remove(path)) }
+}
+
+// get asks the metrics' server.
+func (h *host) get(t *testing.T, path string) (int, string) {
+	t.Helper()
+	answer, err := http.Get("http://" + h.scrape + path)
+	must(t, err)
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	must(t, err)
+	return answer.StatusCode, string(body)
+}
+
+// metric adds up the series that begin with a text and hold others; -1: none.
+func (h *host) metric(t *testing.T, begin string, hold ...string) float64 {
+	t.Helper()
+	_, body := h.get(t, "/metrics")
+	sum := -1.0
+lines:
+	for line := range strings.Lines(body) {
+		if !strings.HasPrefix(line, begin) {
+			continue
+		}
+		for _, text := range hold {
+			if !strings.Contains(line, text) {
+				continue lines
+			}
+		}
+		value, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:len(line)-1], 64)
+		must(t, err)
+		sum = max(sum, 0) + value
+	}
+	return sum
+}
+
+// testMetrics looks at what monitoring sees.
+func testMetrics(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	denied := func() float64 {
+		return h.metric(t, "bailiff_verdicts_total{", `agent="spiffe://local/agent/worker"`, `kind="network"`, `verdict="deny"`)
+	}
+	before := max(denied(), 0)
+	p := h.prompt(t, "worker")
+	p.do(t, "true 3<>/dev/tcp/127.0.0.1/9")
+	p.do(t, "true 3<>/dev/tcp/127.0.0.1/9")
+	if n := denied(); n != before+2 {
+		t.Errorf("%v network denials are counted after two more, %v before", n, before)
+	}
+	for series, want := range map[string]func(float64) bool{
+		"bailiff_build_info{":                           func(v float64) bool { return v == 1 },
+		"bailiff_sessions{":                             func(v float64) bool { return v == 1 },
+		"bailiff_sessions_started_total":                func(v float64) bool { return v >= 1 },
+		"bailiff_policy_generation":                     func(v float64) bool { return v > 1 },
+		"bailiff_policy_last_applied_timestamp_seconds": func(v float64) bool { return time.Since(time.Unix(int64(v), 0)) < time.Hour },
+		"bailiff_map_entries{":                          func(v float64) bool { return v > 0 },
+		"bailiff_map_capacity{":                         func(v float64) bool { return v > 8192 },
+		"bailiff_log_bytes_written_total":               func(v float64) bool { return v > 0 },
+		"bailiff_decision_duration_seconds_count":       func(v float64) bool { return v >= 0 },
+		"go_goroutines":                                 func(v float64) bool { return v > 0 },
+		"process_resident_memory_bytes":                 func(v float64) bool { return v > 1<<20 },
+	} {
+		if v := h.metric(t, series); !want(v) {
+			t.Errorf("%s is %v", series, v)
+		}
+	}
+	for _, path := range []string{"/healthz", "/readyz"} {
+		if code, body := h.get(t, path); code != http.StatusOK {
+			t.Errorf("%s answers %d %s", path, code, body)
+		}
+	}
+	doctor := h.bailiff(t, "doctor").ok(t).stdout
+	for _, word := range []string{"tier", "LSM programs", "CAPACITY", h.state} {
+		if !strings.Contains(doctor, word) {
+			t.Errorf("doctor does not say %q:\n%s", word, doctor)
+		}
+	}
+}
+
+// testStalePins finds the pins of another build.
+func testStalePins(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	p := h.prompt(t, "worker")
+	h.stop(t, syscall.SIGTERM)
+	pins, err := filepath.Glob("/sys/fs/bpf/" + filepath.Base(h.dir) + "/*")
+	must(t, err)
+	if len(pins) != 1 {
+		t.Fatalf("pins: %v", pins)
+	}
+	other := filepath.Join(filepath.Dir(pins[0]), strings.Repeat("0", len(filepath.Base(pins[0]))))
+	must(t, os.Rename(pins[0], other))
+	refused := finish(t, h.daemon())
+	refused.ended(t, 1).says(t, "another build", other, "1 sessions", "--remove")
+	p.confined(t, "with another build's programs")
+	if code := p.end(); code != 0 {
+		t.Errorf("the session ended with status %d", code)
+	}
+	must(t, os.Rename(other, pins[0]))
+	h.start(t)
+	if list := h.bailiff(t, "sessions", "list").ok(t); strings.Contains(list.stdout, p.id) {
+		t.Errorf("a session that ended with no daemon there is listed:\n%s", list.stdout)
+	}
+	if kerneltest.InVM() {
+		return // loading anew takes long there
+	}
+	h.stop(t, syscall.SIGTERM)
+	must(t, os.Rename(pins[0], other))
+	h.start(t)
+	h.run(t, "worker", "/bin/true").ok(t)
+	if _, err := os.Stat(other); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the pins of another build that confine nobody stay: %v", err)
+	}
+}
