@@ -152,7 +152,11 @@ struct label {
 	__u32 reason;		/* enum reason, of a walk that ended nowhere */
 	__u32 bytes;		/* length of what is in name */
 	__u32 decisions;	/* about paths, so far: every SAMPLE_EVERY-th is timed */
-	__u32 pad;
+	__u32 old_rule;		/* of a move's old name: what was only watched there, */
+	__u32 old_access;
+	__u32 old_reason;
+	__u32 old_state;	/* and its state and also */
+	__u32 old_also;
 	__u64 leaf;		/* dentry and vfsmount of the object */
 	__u64 view;
 	__u64 at;		/* dentry and vfsmount where a walk goes on */
@@ -192,7 +196,8 @@ struct state {
 	__u8 any;		/* union of allow over all states reachable from here */
 	__u8 all;		/* intersection of the same */
 	__u8 flags;		/* enum state_flag */
-	__u16 pad;
+	__u8 any_guard;		/* union of guard over all states reachable from here */
+	__u8 pad;
 	__u32 rule[ACCESS_COUNT];/* who decided, by access bit; 0: the default */
 };
 

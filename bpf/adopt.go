@@ -42,6 +42,9 @@ func (e *Enforcer) inherit() error {
 		if err := e.maps[enforcerMapAgents].Lookup(number, &a); err != nil {
 			return fmt.Errorf("read agent %d: %w", number, err)
 		}
+		if a != (enforcerAgent{}) {
+			e.strangers = append(e.strangers, number)
+		}
 		nets = max(nets, a.NetIn[0]+1, a.NetIn[1]+1, a.NetOut[0]+1, a.NetOut[1]+1)
 	}
 	return e.claim(l, nets, sets)

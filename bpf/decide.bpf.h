@@ -112,7 +112,8 @@ static __noinline int judge(struct label *l, struct act *a, struct dentry *d, st
 	if (began)
 		time_decision(began);
 	if (a->verdict == VERDICT_ALLOW) {
-		count(l->agent, a->kind, VERDICT_ALLOW);
+		if (a->operation != OP_EXEC)	/* an exec that comes about is told, and counted then */
+			count(l->agent, a->kind, VERDICT_ALLOW);
 		return 0;
 	}
 	by_task(a, l);
@@ -120,38 +121,98 @@ static __noinline int judge(struct label *l, struct act *a, struct dentry *d, st
 	return a->verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
+#define KEPT (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE | ACCESS_CONNECT) /* rights on an object, not on its name */
+
 /*
  * May the object at the old name get the new one? Only where nothing under the
  * new name can be wider than under the old: the same state, or one whose
  * widest right is within the old one's narrowest.
  */
-static __always_inline bool not_wider(__u32 old, __u32 new, bool directory)
+static __always_inline bool wider(__u32 old, __u32 new, bool directory)
 {
 	struct state *from, *to;
 
 	if (old == new)
-		return true;
+		return false;
 	from = bpf_map_lookup_elem(&states, &old);
 	to = bpf_map_lookup_elem(&states, &new);
 	if (!from || !to)
-		return false;
+		return true;
 	if (directory)
-		return !(to->any & ~from->all);
-	return !(to->allow & ~from->allow & (ACCESS_READ | ACCESS_WRITE | ACCESS_EXECUTE | ACCESS_CONNECT));
+		return to->any & ~from->all;
+	return to->allow & ~from->allow & KEPT;
 }
 
 /* The same along the filesystem's own route, where only what is explicitly denied counts. */
-static __always_inline bool not_wider_also(__u32 old, __u32 new, bool directory)
+static __always_inline bool wider_also(__u32 old, __u32 new, bool directory)
 {
 	struct state *from, *to;
 
 	if (old == new)
-		return true;
-	if (directory)
 		return false;
 	from = bpf_map_lookup_elem(&states, &old);
 	to = bpf_map_lookup_elem(&states, &new);
-	return from && to && !(from->deny & ~to->deny);
+	return directory || !from || !to || from->deny & ~to->deny & KEPT;
+}
+
+/* The same where only guardrails deny. */
+static __always_inline bool unguarded(__u32 old, __u32 new, bool directory)
+{
+	struct state *from, *to;
+
+	if (old == new)
+		return false;
+	from = bpf_map_lookup_elem(&states, &old);
+	to = bpf_map_lookup_elem(&states, &new);
+	if (!from || !to)
+		return true;
+	return directory ? from->any_guard : from->guard & ~to->guard & KEPT;
+}
+
+/* The verdict on a move by the states of its names; an exchange moves both ways, maybe directories. */
+static __noinline int weigh_move(struct label *l, bool directory, bool exchange)
+{
+	struct agent *agent = agent_of(l->agent);
+	__u32 old = l->old_state, old_also = l->old_also, new = l->state, also = l->also;
+
+	if (only_watch(agent, l->generation, false) &&
+	    (unguarded(old, new, directory) || unguarded(old_also, also, directory) ||
+	     (exchange && (unguarded(new, old, true) || unguarded(also, old_also, true)))))
+		return VERDICT_DENY;
+	if (wider(old, new, directory) || wider_also(old_also, also, directory) ||
+	    (exchange && (wider(new, old, true) || wider_also(also, old_also, true))))
+		return only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+	return VERDICT_ALLOW;
+}
+
+/* Judge the new name of a move, once the old one is judged; fills a's verdict, rule and reason. */
+static __always_inline void judge_new(struct label *l, struct agent *agent, struct act *a, struct dentry *new,
+				      struct vfsmount *mnt, __u32 start, bool directory)
+{
+	int verdict;
+
+	l->old_state = l->state;
+	l->old_also = l->also;
+	/* What is only watched at the old name may still be forbidden at the new one. */
+	l->old_access = a->verdict == VERDICT_AUDIT ? a->access : 0;
+	l->old_rule = a->rule;
+	l->old_reason = a->reason;
+	a->access = a->access_new;
+	resolve(l, new, mnt, start);
+	weigh(l, agent, a);
+	if (a->verdict == VERDICT_DENY)
+		return;
+	verdict = weigh_move(l, directory, a->exchange);
+	if (verdict != VERDICT_ALLOW) {
+		a->verdict = verdict;
+		a->reason = REASON_WIDER;
+		a->rule = 0;
+	} else if (a->verdict == VERDICT_ALLOW && l->old_access) {
+		a->verdict = VERDICT_AUDIT;
+		a->access = l->old_access;
+		a->rule = l->old_rule;
+		a->reason = l->old_reason;
+	}
 }
 
 /*
@@ -164,29 +225,13 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 	struct agent *agent = agent_of(l->agent);
 	__u32 start = agent ? agent->start[l->generation & 1] : 0;
 	struct inode *inode = old->d_inode;
-	__u32 old_state, old_also;
 	__u64 first;
-	bool directory;
 
 	resolve(l, old, mnt, start);
 	weigh(l, agent, a);
-	old_state = l->state;
-	old_also = l->also;
 	first = object_at(l);
-	if (a->verdict == VERDICT_ALLOW) {
-		a->access = a->access_new;
-		resolve(l, new, mnt, start);
-		weigh(l, agent, a);
-	}
-	if (a->verdict == VERDICT_ALLOW) {
-		directory = !inode || S_ISDIR(inode->i_mode);
-		if (!not_wider(old_state, l->state, directory) || !not_wider_also(old_also, l->also, directory) ||
-		    (a->exchange && (!not_wider(l->state, old_state, true) || !not_wider_also(l->also, old_also, true)))) {
-			a->reason = REASON_WIDER;
-			a->rule = 0;
-			a->verdict = only_watch_unknown(agent, l->generation) ? VERDICT_AUDIT : VERDICT_DENY;
-		}
-	}
+	if (a->verdict != VERDICT_DENY)
+		judge_new(l, agent, a, new, mnt, start, !inode || S_ISDIR(inode->i_mode));
 	if (a->verdict == VERDICT_ALLOW) {
 		count(l->agent, a->kind, VERDICT_ALLOW);
 		return 0;

@@ -140,7 +140,11 @@ type enforcerLabel struct {
 	Reason     uint32
 	Bytes      uint32
 	Decisions  uint32
-	Pad        uint32
+	OldRule    uint32
+	OldAccess  uint32
+	OldReason  uint32
+	OldState   uint32
+	OldAlso    uint32
 	Leaf       uint64
 	View       uint64
 	At         uint64
@@ -281,17 +285,18 @@ type enforcerSockInfo struct {
 }
 
 type enforcerState struct {
-	_     structs.HostLayout
-	Next  uint32
-	Glob  uint32
-	Allow uint8
-	Deny  uint8
-	Guard uint8
-	Any   uint8
-	All   uint8
-	Flags uint8
-	Pad   uint16
-	Rule  [6]uint32
+	_        structs.HostLayout
+	Next     uint32
+	Glob     uint32
+	Allow    uint8
+	Deny     uint8
+	Guard    uint8
+	Any      uint8
+	All      uint8
+	Flags    uint8
+	AnyGuard uint8
+	Pad      uint8
+	Rule     [6]uint32
 }
 
 type enforcerStateFlag uint32

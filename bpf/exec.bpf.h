@@ -81,6 +81,8 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 	weigh(l, agent, &a);
 	n = collect_again(l);
 	keep_executable(l, n);
+	if (a.verdict != VERDICT_ALLOW)	/* told when it was opened */
+		return 0;
 	by_task(&a, l);
 	tell_path(l, &a, object_at(l), 0);
 	return 0;

@@ -100,6 +100,9 @@ func TestRights(t *testing.T) {
 			s := k.start(t, r)
 			for _, set := range sets {
 				for _, o := range operations {
+					if o.args[len(o.args)-1] == "rw tmpfile" && !temporaries(root) {
+						continue
+					}
 					args := []any{}
 					for _, a := range o.args {
 						args = append(args, strings.ReplaceAll(a, "%", root+"/"+set))
@@ -113,6 +116,15 @@ func TestRights(t *testing.T) {
 			}
 		})
 	}
+}
+
+// temporaries tells whether a filesystem has O_TMPFILE; overlays on 6.1 have not.
+func temporaries(dir string) bool {
+	fd, err := unix.Open(dir, unix.O_RDWR|unix.O_TMPFILE|unix.O_CLOEXEC, 0o600)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil
 }
 
 func within(needs, set string) bool {

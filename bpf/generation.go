@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -60,6 +61,14 @@ func (e *Enforcer) Apply(set Set) (generation uint64, err error) {
 			return abort(err)
 		}
 	}
+	for _, number := range e.strangers {
+		if e.names[number] != "" {
+			continue
+		}
+		if err := e.writeAgent(number, int(slot), nil); err != nil {
+			return abort(err)
+		}
+	}
 	now.Generation++
 	if err := e.setGlobals(now); err != nil {
 		return abort(err)
@@ -78,9 +87,7 @@ func (e *Enforcer) retire(old map[string]*loaded) error {
 			delete(gone, subject)
 		}
 	}
-	if len(gone) == 0 {
-		return nil
-	}
+	// Also where no rules go: the next Apply writes the slot that the old generation reads.
 	if err := waitForPrograms(); err != nil {
 		return err
 	}
@@ -128,7 +135,10 @@ func (e *Enforcer) AgentNumber(agent, subject string) (uint32, error) {
 	if number, ok := e.agents[agent]; ok {
 		return number, nil
 	}
-	number := uint32(len(e.agents)) + 1
+	number := uint32(1)
+	for e.names[number] != "" || slices.Contains(e.strangers, number) {
+		number++
+	}
 	if number >= uint32(enforcerLimitsMAX_AGENTS) {
 		return 0, &CapacityError{What: "agents", Need: 1, Max: uint32(enforcerLimitsMAX_AGENTS) - 1}
 	}

@@ -29,13 +29,16 @@ type Enforcer struct {
 	key  hashKey
 	pins string // directory of the pins
 
-	mu      sync.Mutex // what follows, and every write to the rule maps
-	rules   allocator
-	active  map[string]*loaded // by subject
-	agents  map[string]uint32  // numbers of agents by SPIFFE ID
-	names   map[uint32]string  // the other way round
-	homes   map[uint32][]string
-	adopted bool
+	mu     sync.Mutex // what follows, and every write to the rule maps
+	rules  allocator
+	active map[string]*loaded // by subject
+	agents map[string]uint32  // numbers of agents by SPIFFE ID
+	names  map[uint32]string  // the other way round
+	// numbers that agents had in an earlier life; they deny everything until
+	// RestoreAgents names them
+	strangers []uint32
+	homes     map[uint32][]string
+	adopted   bool
 }
 
 // globals is the layout of the object's .bss: see maps.bpf.h.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -82,7 +83,12 @@ func fileProbes() map[string]operation {
 		},
 		"setxattr":    func(arg func(int) string) (string, error) { return "", unix.Setxattr(arg(0), arg(1), []byte("1"), 0) },
 		"removexattr": func(arg func(int) string) (string, error) { return "", unix.Removexattr(arg(0), arg(1)) },
-		"mkdirs":      func(arg func(int) string) (string, error) { return "", makeDeep(arg(0), arg(1), number(arg(2))) },
+		"mkdirs": func(arg func(int) string) (string, error) {
+			return "", makeDeep(arg(0), slices.Repeat([]string{arg(1)}, number(arg(2))))
+		},
+		"mkdirsleaf": func(arg func(int) string) (string, error) {
+			return "", makeDeep(arg(0), append(slices.Repeat([]string{arg(1)}, number(arg(2))), arg(3)))
+		},
 		"handle": func(arg func(int) string) (string, error) {
 			h, _, err := unix.NameToHandleAt(unix.AT_FDCWD, arg(0), 0)
 			if err != nil {
@@ -94,16 +100,32 @@ func fileProbes() map[string]operation {
 		"fsopen":     fsOpen,
 		"opentree":   openTree,
 		"movemount": func(arg func(int) string) (string, error) {
-			return "", unix.MoveMount(number(arg(0)), "", unix.AT_FDCWD, arg(1), unix.MOVE_MOUNT_F_EMPTY_PATH)
+			mnt, err := unix.OpenTree(unix.AT_FDCWD, arg(0), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+			if err != nil {
+				return "", err
+			}
+			defer unix.Close(mnt)
+			return "", unix.MoveMount(mnt, "", unix.AT_FDCWD, arg(1), unix.MOVE_MOUNT_F_EMPTY_PATH)
 		},
 		"storm": storm,
+		// Opens a path many times, and returns how often that was denied.
+		"many": func(arg func(int) string) (string, error) {
+			denied := 0
+			for range number(arg(0)) {
+				if _, err := open(false)(func(i int) string { return arg(i + 1) }); err == unix.EACCES {
+					denied++
+				}
+			}
+			return fmt.Sprint(denied), nil
+		},
+		"verdicts": verdicts,
 	}
 }
 
-// makeDeep makes a chain of n directories called name below dir, by steps that PATH_MAX doesn't limit.
-func makeDeep(dir, name string, n int) error {
+// makeDeep makes a chain of directories below dir, by steps that PATH_MAX doesn't limit.
+func makeDeep(dir string, names []string) error {
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_CLOEXEC, 0)
-	for range n {
+	for _, name := range names {
 		if err != nil {
 			return err
 		}
@@ -175,24 +197,27 @@ func openTree(arg func(int) string) (string, error) {
 	return fmt.Sprint(mnt), nil
 }
 
-// storm opens paths, one an argument, over and over for a time, and returns how
-// often each opened: "n n n".
+// storm opens paths over and over for a time, and returns of each how often it
+// opened and how often it was denied: "n n n n".
 func storm(arg func(int) string) (string, error) {
 	paths := strings.Fields(arg(1))
-	opened := make([]int, len(paths))
+	counts := make([]int, 2*len(paths))
 	stop := time.Now().Add(time.Duration(number(arg(0))) * time.Millisecond)
 	var path []byte
 	for time.Now().Before(stop) {
 		for i := range paths {
 			path = append(append(path[:0], paths[i]...), 0)
 			fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, ^uintptr(99), uintptr(unsafe.Pointer(&path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
-			if errno == 0 {
-				opened[i]++
+			switch errno {
+			case 0:
+				counts[2*i]++
 				unix.Close(int(fd))
+			case unix.EACCES:
+				counts[2*i+1]++
 			}
 		}
 	}
-	return strings.Trim(fmt.Sprint(opened), "[]"), nil
+	return strings.Trim(fmt.Sprint(counts), "[]"), nil
 }
 
 // touch makes files, with their directories, outside any session.
@@ -205,4 +230,28 @@ func touch(paths ...string) {
 			panic(err)
 		}
 	}
+}
+
+// verdicts tries each "WAY PATH" argument and returns a letter for each: allowed,
+// denied, or ? for what is neither.
+func verdicts(arg func(int) string) (string, error) {
+	var b strings.Builder
+	for i := 0; arg(i) != ""; i++ {
+		way, path, _ := strings.Cut(arg(i), " ")
+		var err error
+		if way == "mkdir" {
+			err = unix.Mkdir(path, 0o755)
+		} else {
+			_, err = open(false)(func(i int) string { return []string{path, way}[i] })
+		}
+		switch err {
+		case nil:
+			b.WriteByte('a')
+		case unix.EACCES:
+			b.WriteByte('d')
+		default:
+			b.WriteByte('?')
+		}
+	}
+	return b.String(), nil
 }

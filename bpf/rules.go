@@ -59,13 +59,14 @@ func (e *Enforcer) putStates(l *loaded, a *policy.Automaton) (err error) {
 		return err
 	}
 	values := make([]enforcerState, len(a.States))
+	guards := reachableGuards(a)
 	for i := range a.States {
 		s := &a.States[i]
 		v := &values[i]
 		*v = enforcerState{
 			Next:  l.states.from + s.Default,
 			Allow: uint8(s.Allow), Deny: uint8(s.Deny), Guard: uint8(s.Guard),
-			Any: uint8(s.Any), All: uint8(s.All),
+			Any: uint8(s.Any), All: uint8(s.All), AnyGuard: uint8(guards[i]),
 		}
 		if s.Glob != 0 {
 			v.Glob = l.globs.from + uint32(s.Glob)
@@ -93,6 +94,42 @@ func (e *Enforcer) putStates(l *loaded, a *policy.Automaton) (err error) {
 		}
 	}
 	return putArray(e.maps[enforcerMapGlobs], l.globs, nodes)
+}
+
+// reachableGuards returns, for each state, the union of Guard over the states
+// that can be reached from it, itself among them.
+func reachableGuards(a *policy.Automaton) []policy.Access {
+	guards := make([]policy.Access, len(a.States))
+	var changed []uint32
+	for i := range a.States {
+		if guards[i] = a.States[i].Guard; guards[i] != 0 {
+			changed = append(changed, uint32(i))
+		}
+	}
+	if len(changed) == 0 {
+		return guards
+	}
+	before := make([][]uint32, len(a.States))
+	for i := range a.States {
+		before[a.States[i].Default] = append(before[a.States[i].Default], uint32(i))
+	}
+	for i := range a.Edges {
+		before[a.Edges[i].To] = append(before[a.Edges[i].To], a.Edges[i].From)
+	}
+	for i := range a.GlobEdges {
+		before[a.GlobEdges[i].To] = append(before[a.GlobEdges[i].To], a.GlobEdges[i].From)
+	}
+	for len(changed) > 0 {
+		at := changed[len(changed)-1]
+		changed = changed[:len(changed)-1]
+		for _, from := range before[at] {
+			if more := guards[from] | guards[at]; more != guards[from] {
+				guards[from] = more
+				changed = append(changed, from)
+			}
+		}
+	}
+	return guards
 }
 
 func putArray[V any](m *ebpf.Map, at span, values []V) error {
