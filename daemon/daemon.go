@@ -55,9 +55,9 @@ type Daemon struct {
 	policies policies
 	sessions sessions
 	serving  atomic.Bool
-	reading  atomic.Bool   // readEvents runs
-	draining sync.Mutex    // one at a time waits for flushed
-	flushed  chan struct{} // the reader has got as far as it was asked to
+	reading  atomic.Bool    // readEvents runs
+	draining sync.Mutex     // one at a time waits for flushed
+	flushed  chan struct{}  // the reader has got as far as it was asked to
 	closers  []func() error // last opened first
 }
 

@@ -67,9 +67,6 @@ func (d *Daemon) tell(ev *bpf.Event) {
 	}
 	if ev.PID != 0 {
 		out.UID = &ev.UID
-		if out.Executable == "" {
-			out.Executable = executableOf(ev.PID)
-		}
 	}
 	for _, a := range ev.Ancestors {
 		out.Ancestors = append(out.Ancestors, audit.Process{PID: a.PID, Name: a.Comm})
@@ -90,16 +87,6 @@ func (d *Daemon) tell(ev *bpf.Event) {
 		}
 	}
 	d.audit.Write(out)
-}
-
-// executableOf is for events of tasks without a label, on the basic tier: what
-// the process runs now, or nothing if it is gone. Nothing is decided by it.
-func executableOf(pid int) string {
-	path, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSuffix(path, " (deleted)")
 }
 
 func ruleOf(r *policy.Ruleset, n policy.RuleNumber) *policy.Rule {

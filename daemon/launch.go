@@ -177,7 +177,7 @@ func (d *Daemon) degrade(answer *controlv1.LaunchResponse, r *policy.Ruleset, do
 				"or accept it with `bailiff policy apply --accept-degraded FILE`", unaccepted))
 	}
 	for _, p := range problems {
-		answer.Warnings = append(answer.Warnings, p.String())
+		answer.Warnings = append(answer.Warnings, p.Pos.String()+": "+p.Message)
 	}
 	paths, err := landlockPaths(r, docs)
 	if err != nil {
@@ -193,7 +193,7 @@ func (d *Daemon) recordStart(s *session, warnings []string) {
 		fields["context."+k] = v
 	}
 	if len(warnings) > 0 {
-		fields["not_enforced"] = strings.Join(warnings, "\n")
+		fields["not_enforced"] = fmt.Sprintf("%d rules; see bailiff policy list", len(warnings))
 	}
 	uid := int(s.UID)
 	d.audit.Write(audit.Event{

@@ -92,7 +92,7 @@ func (p *Printer) line(ev *Event) string {
 		b.WriteString(noteText(ev))
 		return strings.TrimRight(b.String(), " ") + "\n"
 	}
-	p.cell(&b, colOperation, strings.TrimSpace(Escape(ev.Operation)+" "+Escape(strings.Join(ev.Access, ","))), "")
+	p.cell(&b, colOperation, operationText(ev), "")
 	p.cell(&b, colObject, objectText(ev), "")
 	p.cell(&b, colWhy, whyText(ev), "")
 	b.WriteString(processText(ev))
@@ -203,4 +203,15 @@ func noteText(ev *Event) string {
 		parts = append(parts, Escape(k)+"="+Escape(ev.Fields[k]))
 	}
 	return strings.Join(parts, " ")
+}
+
+// operationText is what was tried, and the rights that asked for where the
+// operation's name does not say them.
+func operationText(ev *Event) string {
+	access := Escape(strings.Join(ev.Access, ","))
+	operation := Escape(ev.Operation)
+	if access == "" || ev.Operation == "exec" || strings.HasSuffix(operation, access) {
+		return operation
+	}
+	return operation + " " + access
 }

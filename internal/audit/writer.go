@@ -22,7 +22,8 @@ type Options struct {
 	Log      *slog.Logger
 	Clock    func() time.Time
 
-	// NewID names the events that the Writer itself adds; "log-" and the time by default.
+	// NewID names an event of a time. By default that is the time and a count: unique
+	// on this host, and sorted as events happened.
 	NewID func(time.Time) string
 	// Lost and Wrote feed the metrics. They are called from any goroutine, must not
 	// block and must not call the Writer.
@@ -45,7 +46,7 @@ func (o *Options) setDefaults() {
 		o.Clock = time.Now
 	}
 	if o.NewID == nil {
-		o.NewID = func(t time.Time) string { return fmt.Sprintf("log-%019d", t.UnixNano()) }
+		o.NewID = idMaker()
 	}
 	if o.Lost == nil {
 		o.Lost = func(Loss) {}
@@ -119,13 +120,16 @@ func makeDir(dir string, group int) error {
 	return nil
 }
 
-// Write queues an event and returns at once. It sets Schema, and Time where it
-// is zero; whatever the event points to belongs to the Writer from here on. An
+// Write queues an event and returns at once. It sets Schema, and ID and Time where
+// they are zero; whatever the event points to belongs to the Writer from here on. An
 // event that finds the queue full, or the Writer closed, is lost and counted.
 func (w *Writer) Write(ev Event) {
 	ev.Schema = Schema
 	if ev.Time.IsZero() {
 		ev.Time = w.options.Clock()
+	}
+	if ev.ID == "" {
+		ev.ID = w.options.NewID(ev.Time)
 	}
 	w.mu.Lock()
 	n := len(w.queue)
