@@ -55,8 +55,8 @@ test-vm: build ## kernel tests in guests; KERNELS="6.1 6.12" chooses
 	scripts/test $(KERNELS:%=vm-%)
 
 .PHONY: bench
-bench: build ## measurements against no enforcement and Landlock
-	scripts/bench
+bench: ## measurements against no enforcement and Landlock (as root); ROW=B2 chooses one
+	scripts/bench $(ROW)
 
 .PHONY: demo
 demo: ## a real agent session, watched (as root)
