@@ -232,12 +232,12 @@ func touch(paths ...string) {
 	}
 }
 
-// verdicts tries each "WAY PATH" argument and returns a letter for each: allowed,
+// verdicts tries each argument, a way and a path with a NUL between, and returns a letter for each: allowed,
 // denied, or ? for what is neither.
 func verdicts(arg func(int) string) (string, error) {
 	var b strings.Builder
 	for i := 0; arg(i) != ""; i++ {
-		way, path, _ := strings.Cut(arg(i), " ")
+		way, path, _ := strings.Cut(arg(i), "\x00")
 		var err error
 		if way == "mkdir" {
 			err = unix.Mkdir(path, 0o755)
