@@ -4,8 +4,10 @@ package tests
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"bailiff.dev/bailiff/internal/audit"
+	"bailiff.dev/bailiff/internal/kerneltest"
 )
 
 // prompt is a session that does what it is told while other things happen.
@@ -118,6 +121,9 @@ func testLifecycle(t *testing.T, h *host) {
 		if code := p.do(t, "read x < %DIR%/home/.ssh/id_"+strconv.Itoa(int(sig))); code == "0" {
 			t.Error("read a file that is not there")
 		}
+		if sig == syscall.SIGTERM {
+			h.misplacePins(t)
+		}
 		h.bailiff(t, "policy", "list").ended(t, 1).says(t, "systemctl start bailiffd")
 		h.bailiff(t, "run", "--agent", "worker", "--", "/bin/true").ended(t, 125).says(t, "systemctl start bailiffd")
 		h.start(t)
@@ -149,6 +155,39 @@ func testLifecycle(t *testing.T, h *host) {
 		checkOnce(t, p.events(t))
 	}
 	h.bailiff(t, "sessions", "stop", p.id).ended(t, 1).says(t, "has ended")
+}
+
+// misplacePins starts the daemon where the pins are another build's, and a
+// session is confined by them: it must leave them alone.
+func (h *host) misplacePins(t *testing.T) {
+	t.Helper()
+	pins, err := filepath.Glob("/sys/fs/bpf/" + filepath.Base(h.dir) + "/*")
+	must(t, err)
+	if len(pins) != 1 {
+		t.Fatalf("pins: %v", pins)
+	}
+	other := filepath.Join(filepath.Dir(pins[0]), strings.Repeat("0", len(filepath.Base(pins[0]))))
+	must(t, os.Rename(pins[0], other))
+	finish(t, h.daemon()).ended(t, 1).says(t, "another build", other, "1 session", "--remove")
+	must(t, os.Rename(other, pins[0]))
+}
+
+// testStalePins finds the pins of another build that confine nobody.
+func testStalePins(t *testing.T, h *host) {
+	if kerneltest.InVM() {
+		t.Skip(kerneltest.SkipReason + "time: loading anew takes long in a guest without KVM")
+	}
+	h.enforce(t, simplePolicy)
+	h.stop(t, syscall.SIGTERM)
+	pins, err := filepath.Glob("/sys/fs/bpf/" + filepath.Base(h.dir) + "/*")
+	must(t, err)
+	other := filepath.Join(filepath.Dir(pins[0]), strings.Repeat("0", len(filepath.Base(pins[0]))))
+	must(t, os.Rename(pins[0], other))
+	h.start(t)
+	h.run(t, "worker", "/bin/true").ok(t)
+	if _, err := os.Stat(other); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the pins of another build that confine nobody stay: %v", err)
+	}
 }
 
 // checkOnce looks for the log to tell of everything once, also of what happened

@@ -20,7 +20,7 @@ type program struct {
 	// script runs in a session, in a directory of its own below the tree. It must
 	// succeed without a denial.
 	script string
-	native bool // takes minutes in a guest without KVM
+	native bool // takes a minute or more in a guest without KVM
 	// denied lists what may be denied all the same, by prefix.
 	denied []string
 }
@@ -80,7 +80,7 @@ PY
 venv/bin/python -m unittest -q`},
 		// pip lists /etc in search of *-release, and makes do with /etc/os-release; a policy
 		// can't open the list without what is in it.
-		{name: "python with pip", needs: []string{"python3"}, denied: []string{"open /etc"}, script: `
+		{name: "python with pip", needs: []string{"python3"}, native: true, denied: []string{"open /etc"}, script: `
 python3 -m venv venv; venv/bin/pip --version`},
 		{name: "node", needs: []string{"node"}, script: `
 cat > main.js <<'JS'
@@ -146,7 +146,7 @@ func testPrograms(t *testing.T, h *host) {
 		t.Run(p.name, func(t *testing.T) {
 			kerneltest.RequireTool(t, p.needs...)
 			if p.native && kerneltest.InVM() {
-				t.Skip(kerneltest.SkipReason + "time: it takes minutes in a guest without KVM")
+				t.Skip(kerneltest.SkipReason + "time: it takes a minute or more in a guest without KVM")
 			}
 			own := filepath.Join(h.work, strings.ReplaceAll(p.name, " ", "-"))
 			write(t, filepath.Join(own, "headers.in"), "body\n")

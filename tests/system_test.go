@@ -17,6 +17,7 @@ func TestSystem(t *testing.T) {
 		{"lifecycle", testLifecycle},
 		{"other daemons", testOthers},
 		{"cgroup", testCgroup},
+		{"stale pins", testStalePins},
 		{"input", testInput},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })

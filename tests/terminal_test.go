@@ -5,6 +5,7 @@ package tests
 import (
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 // testTerminal runs sessions on a terminal, as a user at a shell does.
 func testTerminal(t *testing.T, h *host) {
 	h.enforce(t, simplePolicy)
+	write(t, filepath.Join(h.dir, "\x1b[31my"), "secret")
 	run := "bailiff run --agent worker -- /bin/bash -c "
 	for _, x := range []struct{ name, script, press, want string }{
 		{"is one", run + `'test -t 0 && test -t 1 && test -t 2 && stty size && tty'`, "", "33 77\r\n/dev/pts/"},
@@ -22,7 +24,7 @@ func testTerminal(t *testing.T, h *host) {
 		{"quit", "trap : QUIT; " + run + `'echo ready; sleep 60'; echo status $?`, "\x1c", "status 131"},
 		{"caught", "trap : INT; " + run + `'trap "exit 7" INT; echo ready; sleep 60 & wait'; echo status $?`, "\x03", "status 7"},
 		{"input", run + `'echo ready; read x; echo "got $x"'`, "word\n", "got word"},
-		{"control characters", "bailiff run --agent worker -- /bin/bash -c 'cat \"$0\"' $'/x\\e[31my'; echo status $?", "", `/x\x1b[31my`},
+		{"control characters", "bailiff run --agent worker -- /bin/bash -c 'cat \"$0\"' " + `"$HOME"/$'\e[31my'`, "", `/\x1b[31my`},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			if strings.Contains(x.want, `\x1b`) && !h.full {
@@ -38,6 +40,7 @@ func testTerminal(t *testing.T, h *host) {
 func onTerminal(t *testing.T, h *host, script, press, want string) {
 	t.Helper()
 	c := h.command()
+	c.Env = append(c.Env, "HOME="+h.dir)
 	c.Path, c.Args = "/bin/bash", []string{"bash", "-c", script}
 	for i, v := range c.Env {
 		c.Env[i] = strings.Replace(v, "PATH=", "PATH="+h.bin+":", 1)

@@ -5,6 +5,7 @@ package tests
 import (
 	"crypto/tls"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +29,7 @@ func newWeb(t *testing.T, dir string) *web {
 	pages.HandleFunc("/echo", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
 	secure := httptest.NewUnstartedServer(pages)
 	secure.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t, dir)}}
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // a test refuses the certificate
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
 	plain := httptest.NewServer(pages)
