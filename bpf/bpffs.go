@@ -22,6 +22,9 @@ func makePinDir(dir string) error {
 			return err
 		}
 	}
+	if strings.Contains(strings.TrimPrefix(dir, bpffs), ".") {
+		return fmt.Errorf("make the pin directory %s: the BPF file system takes no names with a dot: choose another", dir)
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the pin directory: %w", err)
 	}

@@ -61,7 +61,64 @@ static __always_inline void count_drop(__u32 agent)
 		c->dropped++;
 }
 
-/* The current task, its ancestors and, by its label, its executable. */
+/* One step from a dentry towards the host's root, without a label's scratch to note it in. */
+struct ascent {
+	struct event *event;
+	__u64 dentry, mount, root;
+	__u32 off;
+};
+
+static long ascend(__u32 i, struct ascent *a)
+{
+	struct mount *m = (void *)a->mount - bpf_core_field_offset(struct mount, mnt), *parent = NULL;
+	struct dentry *d = (struct dentry *)a->dentry;
+	const unsigned char *name = NULL;
+	struct vfsmount *vfs;
+	long len;
+
+	if (a->dentry == host_root)
+		return 1;
+	if (a->dentry == a->root) {
+		if (bpf_core_read(&parent, sizeof(parent), &m->mnt_parent) || parent == m ||
+		    bpf_core_read(&a->dentry, sizeof(a->dentry), &m->mnt_mountpoint))
+			return 1;
+		vfs = (void *)parent + bpf_core_field_offset(struct mount, mnt);
+		a->mount = (__u64)vfs;
+		return bpf_core_read(&a->root, sizeof(a->root), &vfs->mnt_root) ? 1 : 0;
+	}
+	if (a->off >= EXE_LEN - 1)
+		return 1;
+	bpf_core_read(&name, sizeof(name), &d->d_name.name);
+	len = bpf_probe_read_kernel_str(a->event->exe + a->off, EXE_LEN - a->off, name);
+	if (len <= 0 || bpf_core_read(&a->dentry, sizeof(a->dentry), &d->d_parent))
+		return 1;
+	a->off += len & (2 * EXE_LEN - 1);
+	return 0;
+}
+
+/* The executable of a task that has no label to remember it. */
+__noinline int fill_executable(struct event *e)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct ascent a = { .event = e };
+	struct vfsmount *mnt;
+	struct file *file;
+
+	if (!e)
+		return 0;
+	file = BPF_CORE_READ(t, mm, exe_file);
+	if (!file)
+		return 0;
+	mnt = BPF_CORE_READ(file, f_path.mnt);
+	a.dentry = (__u64)BPF_CORE_READ(file, f_path.dentry);
+	a.mount = (__u64)mnt;
+	a.root = (__u64)BPF_CORE_READ(mnt, mnt_root);
+	bpf_loop(MAX_STEPS, ascend, &a, 0);
+	e->exe_len = a.off;
+	return 0;
+}
+
+/* The current task, its ancestors and its executable. */
 __noinline int fill_task(struct event *e, struct label *l)
 {
 	struct task_struct *t = bpf_get_current_task_btf(), *up;
@@ -84,6 +141,8 @@ __noinline int fill_task(struct event *e, struct label *l)
 	if (l) {
 		e->exe_len = l->exe_len;
 		bpf_probe_read_kernel(e->exe, EXE_LEN, l->exe);
+	} else {
+		fill_executable(e);
 	}
 	return 0;
 }

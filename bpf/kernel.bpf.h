@@ -68,6 +68,10 @@ struct iattr {
 	unsigned int ia_valid;
 };
 
+struct mm_struct {
+	struct file *exe_file;
+};
+
 struct linux_binprm {
 	struct file *file;
 };
@@ -111,6 +115,7 @@ struct task_struct {
 	struct hlist_node pid_links[4];
 	struct css_set *cgroups;
 	struct fs_struct *fs;
+	struct mm_struct *mm;
 	const struct cred *cred;
 	const struct cred *real_cred;
 	void *bpf_storage;
