@@ -26,6 +26,10 @@ const findRoot = enforcerProgFindRoot
 // before file_truncate was there, inode_setxattr saw access control lists.
 func choose(spec *ebpf.CollectionSpec, full bool) (programs, error) {
 	var chosen programs
+	kernel, err := kernelTypes(full)
+	if err != nil {
+		return programs{}, err
+	}
 	for name, p := range spec.Programs {
 		switch {
 		case name == findRoot:
@@ -34,7 +38,7 @@ func choose(spec *ebpf.CollectionSpec, full bool) (programs, error) {
 		case !full:
 			delete(spec.Programs, name)
 		default:
-			arguments, err := hookArguments(p.AttachTo)
+			arguments, err := hookArguments(kernel, p.AttachTo)
 			if errors.Is(err, btf.ErrNotFound) && optional(name) {
 				delete(spec.Programs, name)
 				continue
@@ -63,14 +67,23 @@ func optional(program string) bool {
 	return false
 }
 
-// hookArguments returns the number of arguments of an LSM hook on this kernel.
-func hookArguments(hook string) (int, error) {
-	spec, err := btf.LoadKernelSpec()
-	if err != nil {
-		return 0, err
+// kernelTypes reads the running kernel's types, which takes a while, where they
+// will be needed.
+func kernelTypes(needed bool) (*btf.Spec, error) {
+	if !needed {
+		return nil, nil
 	}
+	kernel, err := btf.LoadKernelSpec()
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's types: %w", err)
+	}
+	return kernel, nil
+}
+
+// hookArguments returns the number of arguments of an LSM hook.
+func hookArguments(kernel *btf.Spec, hook string) (int, error) {
 	var fn *btf.Func
-	if err := spec.TypeByName("bpf_lsm_"+hook, &fn); err != nil {
+	if err := kernel.TypeByName("bpf_lsm_"+hook, &fn); err != nil {
 		return 0, err
 	}
 	proto, ok := fn.Type.(*btf.FuncProto)
