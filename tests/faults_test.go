@@ -32,7 +32,7 @@ func TestNarrow(t *testing.T) {
 	must(t, unix.Mount("tmpfs", disk, "tmpfs", 0, "mode=755,size=2m"))
 	t.Cleanup(func() { must(t, unix.Unmount(disk, unix.MNT_DETACH)) })
 	h := newHost(t, options{state: filepath.Join(disk, "state"), config: fmt.Sprintf(
-		"launch: [{group: \"%d\", agents: [worker]}]\nlog: {maxBytes: 16384, keep: 60}\ncapacity: {states: 8192, transitions: 16384, ports: 512}\n", launchGroup)})
+		"launch: [{group: \"%d\", agents: [worker]}]\nlog: {maxBytes: 16384, keep: 60}\ncapacity: {states: 8192, transitions: 16384, ports: 512, ringBytes: 65536}\n", launchGroup)})
 	for _, part := range []struct {
 		name string
 		test func(*testing.T, *host)
@@ -40,6 +40,7 @@ func TestNarrow(t *testing.T) {
 		{"rotation", testRotation},
 		{"capacity", testCapacity},
 		{"full disk", testFullDisk},
+		{"full ring", testFullRing},
 		{"launch", testLaunch},
 		{"terminal", testTerminal},
 		{"metrics", testMetrics},
@@ -141,20 +142,45 @@ func testFullDisk(t *testing.T, h *host) {
 	}
 	free()
 	p.do(t, "true 3<>/dev/tcp/127.0.0.1/9")
-	told := func() bool {
-		for _, ev := range h.events(t) {
-			if ev.Message == "events were lost" && ev.Fields["stage"] == "write" {
-				return true
-			}
-		}
-		return false
-	}
-	if !eventually(10*time.Second, told) {
+	if !eventually(10*time.Second, func() bool { return h.tellsOfLoss(t, "write") }) {
 		t.Error("the log does not tell of the loss once there is room")
 	}
 	h.enforce(t, simplePolicy)
 	h.run(t, "worker", "/bin/true").ok(t)
 	p.confined(t, "with room again")
+}
+
+// tellsOfLoss tells whether the log has it that events were lost at a stage.
+func (h *host) tellsOfLoss(t *testing.T, stage string) bool {
+	t.Helper()
+	for _, ev := range h.events(t) {
+		if ev.Message == "events were lost" && ev.Fields["stage"] == stage {
+			return true
+		}
+	}
+	return false
+}
+
+// testFullRing has more happen than waits for a daemon that sleeps.
+func testFullRing(t *testing.T, h *host) {
+	h.enforce(t, simplePolicy)
+	p := h.prompt(t, "worker")
+	must(t, h.process.Process.Signal(syscall.SIGSTOP))
+	p.do(t, "for i in {1..600}; do true 3<>/dev/tcp/127.0.0.1/9; done")
+	p.confined(t, "with the ring of events full")
+	must(t, h.process.Process.Signal(syscall.SIGCONT))
+	lost := func() float64 {
+		return h.metric(t, "bailiff_events_dropped_total{", `stage="kernel"`, `agent="spiffe://local/agent/worker"`)
+	}
+	if !eventually(10*time.Second, func() bool { return lost() > 0 }) {
+		t.Error("no event is counted as lost with the ring full")
+	}
+	if !eventually(10*time.Second, func() bool { return h.tellsOfLoss(t, "kernel") }) {
+		t.Error("the log does not tell of the loss")
+	}
+	if dropped := h.status(t)["dropped"]; dropped == "0" {
+		t.Errorf("doctor says that %v events were lost", dropped)
+	}
 }
 
 // fill leaves no byte on a disk, until the returned function is called.

@@ -109,6 +109,7 @@ func testLifecycle(t *testing.T, h *host) {
 	h.enforce(t, simplePolicy)
 	p := h.prompt(t, "worker")
 	p.confined(t, "at first")
+	brief := h.prompt(t, "worker")
 	before := h.bailiff(t, "policy", "show", "simple").ok(t).stdout
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 		if code := h.stop(t, sig); sig == syscall.SIGTERM && code != 0 {
@@ -123,13 +124,17 @@ func testLifecycle(t *testing.T, h *host) {
 		}
 		if sig == syscall.SIGTERM {
 			h.misplacePins(t)
+			if code := brief.end(); code != 0 {
+				t.Errorf("a session that ended with no daemon there has status %d", code)
+			}
 		}
 		h.bailiff(t, "policy", "list").ended(t, 1).says(t, "systemctl start bailiffd")
 		h.bailiff(t, "run", "--agent", "worker", "--", "/bin/true").ended(t, 125).says(t, "systemctl start bailiffd")
 		h.start(t)
 		p.confined(t, "after the restart")
-		if !strings.Contains(h.bailiff(t, "sessions", "list").ok(t).stdout, p.id) {
-			t.Errorf("the session is not listed after %v", sig)
+		list := h.bailiff(t, "sessions", "list").ok(t).stdout
+		if !strings.Contains(list, p.id) || strings.Contains(list, brief.id) {
+			t.Errorf("after %v %s should be listed, and %s not:\n%s", sig, p.id, brief.id, list)
 		}
 	}
 	if after := h.bailiff(t, "policy", "show", "simple").ok(t).stdout; after != before {
@@ -168,7 +173,7 @@ func (h *host) misplacePins(t *testing.T) {
 	}
 	other := filepath.Join(filepath.Dir(pins[0]), strings.Repeat("0", len(filepath.Base(pins[0]))))
 	must(t, os.Rename(pins[0], other))
-	finish(t, h.daemon()).ended(t, 1).says(t, "another build", other, "1 session", "--remove")
+	finish(t, h.daemon()).ended(t, 1).says(t, "another build", other, "2 sessions", "--remove")
 	must(t, os.Rename(other, pins[0]))
 }
 
