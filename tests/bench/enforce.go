@@ -143,7 +143,11 @@ func (e *enforcement) enforce() (err error) {
 	}
 	e.read = make(chan denials, 1)
 	go func() { e.read <- readEvents(e.reader) }()
-	if err := e.apply(); err != nil {
+	homes, err := mounts()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(e.enforcer.SetHomes(homes), e.apply()); err != nil {
 		return err
 	}
 	for i, m := range e.members {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	ll "github.com/landlock-lsm/go-landlock/landlock/syscall"
 	"golang.org/x/sys/unix"
@@ -35,7 +34,7 @@ func grants(r *policy.Ruleset, docs []policy.Document) ([]grant, error) {
 			return nil, fmt.Errorf("expand %s: %w", r.Rules[p.Rule].ID, err)
 		}
 		for _, path := range paths {
-			rights := p.Access & r.Rights(strings.FieldsFunc(path, func(c rune) bool { return c == '/' }))
+			rights := p.Access & r.Rights(components(path))
 			if rights != 0 {
 				list = append(list, grant{path, rights})
 			}
