@@ -181,7 +181,7 @@ type outcome map[string]string
 // script tries all attacks and prints how each ended.
 func (f *field) script(neighbours bool) string {
 	var b strings.Builder
-	b.WriteString("try() { out=$(eval \"$2\" 2>&1 </dev/null); echo \"$1=$?\"; printf '%s: %s\\n' \"$1\" \"$out\" >&2; }\n")
+	b.WriteString(`try() { out=$(eval "$2" 2>&1 </dev/null); echo "$1=$?"; printf '%(%T)T %s: %s\n' -1 "$1" "$out" >&2; }` + "\n")
 	for _, a := range attacks() {
 		if a.neighbour != "" && neighbours {
 			fmt.Fprintf(&b, "try 'neighbour %s' %s\n", a.name, quote(f.text.Replace(a.neighbour)))

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"bailiff.dev/bailiff/internal/kerneltest"
 )
 
 // testInput hands the daemon what is wrong, too much or dangerous to print.
@@ -33,6 +35,9 @@ func testInput(t *testing.T, h *host) {
 		t.Errorf("other policies are in force than before:\n%s", list)
 	}
 	t.Run("a file too large", func(t *testing.T) {
+		if kerneltest.InVM() {
+			t.Skip(kerneltest.SkipReason + "time: nothing in it depends on the kernel")
+		}
 		path := filepath.Join(h.dir, "large.yaml")
 		write(t, path, h.expand(simplePolicy)+strings.Repeat("# "+strings.Repeat("x", 1021)+"\n", 65<<10))
 		h.bailiff(t, "policy", "apply", path).ended(t, 2).says(t, "larger than 64 MiB")
