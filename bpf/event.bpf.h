@@ -74,6 +74,7 @@ static long ascend(__u32 i, struct ascent *a)
 	struct dentry *d = (struct dentry *)a->dentry;
 	const unsigned char *name = NULL;
 	struct vfsmount *vfs;
+	__u32 off = a->off;
 	long len;
 
 	if (a->dentry == host_root)
@@ -86,10 +87,14 @@ static long ascend(__u32 i, struct ascent *a)
 		a->mount = (__u64)vfs;
 		return bpf_core_read(&a->root, sizeof(a->root), &vfs->mnt_root) ? 1 : 0;
 	}
-	if (a->off >= EXE_LEN - 1)
-		return 1;
 	bpf_core_read(&name, sizeof(name), &d->d_name.name);
-	len = bpf_probe_read_kernel_str(a->event->exe + a->off, EXE_LEN - a->off, name);
+	/* Room by steps: the verifier keeps no relation between a place and what is left after it. */
+	if (off <= EXE_LEN / 2)
+		len = bpf_probe_read_kernel_str(a->event->exe + off, EXE_LEN / 2, name);
+	else if (off <= EXE_LEN - EXE_LEN / 4)
+		len = bpf_probe_read_kernel_str(a->event->exe + off, EXE_LEN / 4, name);
+	else
+		return 1;
 	if (len <= 0 || bpf_core_read(&a->dentry, sizeof(a->dentry), &d->d_parent))
 		return 1;
 	a->off += len & (2 * EXE_LEN - 1);

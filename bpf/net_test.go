@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"syscall"
@@ -194,6 +195,10 @@ func TestHeaderOptions(t *testing.T) {
 
 func TestSocketKinds(t *testing.T) {
 	k := full(t)
+	network(t)
+	if err := os.WriteFile("/proc/sys/net/ipv4/ping_group_range", []byte("0 1000"), 0); err != nil {
+		t.Fatal(err)
+	}
 	s := k.start(t, rules{network: []string{"{allow: connect, cidr: 0.0.0.0/0, ports: [1-65535], protocol: any}"}})
 	for _, c := range []struct {
 		family, kind, protocol string
