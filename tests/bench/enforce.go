@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
 	"bailiff.dev/bailiff/bpf"
@@ -130,7 +129,8 @@ func (e *enforcement) leave() (err error) {
 func (e *enforcement) enforce() (err error) {
 	e.enforcer, err = bpf.Load(bpf.Options{PinDir: e.pins, Cgroup: e.parent.Path, Level: e.parent.Level, Full: e.full})
 	if err != nil {
-		return err
+		_, removed := bpf.Remove(e.pins)
+		return errors.Join(err, removed)
 	}
 	defer func() {
 		if err != nil {
@@ -236,21 +236,4 @@ func (e *enforcement) close() error {
 		err = errors.Join(err, m.stop(), m.group.Remove())
 	}
 	return errors.Join(err, e.parent.Remove())
-}
-
-// attachEmpty attaches an LSM program that does nothing.
-func attachEmpty() (link.Link, error) {
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "bench_empty", Type: ebpf.LSM, AttachType: ebpf.AttachLSMMac, AttachTo: "file_open", License: "GPL",
-		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("load an empty LSM program: %w", err)
-	}
-	defer program.Close()
-	attached, err := link.AttachLSM(link.LSMOptions{Program: program})
-	if err != nil {
-		return nil, fmt.Errorf("attach an empty LSM program: %w", err)
-	}
-	return attached, nil
 }

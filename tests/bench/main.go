@@ -6,12 +6,15 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 )
 
 const usage = `usage: bench [OPTION]... [ROW]...
@@ -97,19 +100,22 @@ func parse(arguments []string, stderr io.Writer) (o options, err error) {
 }
 
 func run(o options, stdout, stderr io.Writer) error {
-	results, err := results(o, stderr)
+	list, err := gather(o, stderr)
 	if err != nil {
 		return err
 	}
 	if o.json {
-		return writeJSON(stdout, results)
+		return writeJSON(stdout, list)
 	}
-	return writeTable(stdout, results)
+	return writeTable(stdout, list)
 }
 
-func results(o options, stderr io.Writer) ([]result, error) {
+func gather(o options, stderr io.Writer) ([]result, error) {
 	if o.print {
 		return readResults(o.rows)
 	}
-	return measure(o, stderr)
+	// An interrupted run must not leave its programs in force.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return measure(ctx, o, stderr)
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,7 @@ type part struct {
 }
 
 // measure takes all figures of the rows wanted that can be taken here.
-func measure(o options, stderr io.Writer) (list []result, err error) {
+func measure(ctx context.Context, o options, stderr io.Writer) (list []result, err error) {
 	p, err := here()
 	if err != nil {
 		return nil, err
@@ -43,7 +44,7 @@ func measure(o options, stderr io.Writer) (list []result, err error) {
 	}
 	for round := range o.rounds + 1 {
 		fmt.Fprintf(stderr, "bench: %s: round %d of %d\n", p, round, o.rounds)
-		if err := f.round(chosen, round > 0); err != nil {
+		if err := f.round(ctx, chosen, round > 0); err != nil {
 			return nil, err
 		}
 	}
@@ -69,7 +70,7 @@ func choose(names []string, p place, stderr io.Writer) (chosen []*part) {
 }
 
 // round takes each sample on the way there and on the way back.
-func (f *fixture) round(parts []*part, counts bool) error {
+func (f *fixture) round(ctx context.Context, parts []*part, counts bool) error {
 	taken := make([]times, len(parts))
 	for i := range taken {
 		taken[i] = times{}
@@ -78,6 +79,9 @@ func (f *fixture) round(parts []*part, counts bool) error {
 	for at, s := range states {
 		if !slices.ContainsFunc(parts, func(p *part) bool { return p.uses(s) }) {
 			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 		if err := f.kernel.enter(s); err != nil {
 			return err

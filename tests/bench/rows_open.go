@@ -8,9 +8,6 @@ import (
 	"strings"
 )
 
-// unit of times.
-const ns = "ns"
-
 // deep returns a directory so far below the tree that a file in it has 11 components.
 func (f *fixture) deep() string { return filepath.Join(f.tree, "1/2/3/4/5/6/7/8") }
 
@@ -82,7 +79,7 @@ func (f *fixture) warmFigures(name, none, blank, confined, landlock string, abov
 		{name, "none", ratio(confined, none), slack, "x"},
 		{name, "an empty program", ratio(confined, blank), f.inGuest(atMost(aboveEmpty)), "x"},
 		{name + ", Landlock", "none", ratio(landlock, none), reach{}, "x"},
-		{name + ", none", "", half(none), reach{}, ns},
+		{name + ", none", "", half(none), reach{}, "ns"},
 	}
 	if f.place.Instructions {
 		return append(list, figure{name + ", added to an empty program", "added by Landlock", aboveBlank, tenth, "x"})
@@ -112,7 +109,7 @@ func openCold(f *fixture) (samples []sample, figures []figure, err error) {
 			figure{at.name, "none", ratio(confined, none), reach{}, "x"},
 			figure{at.name + ", added", "added by Landlock", added(confined, landlock, none), atMost(1), "x"},
 			figure{at.name + ", Landlock", "none", ratio(landlock, none), reach{}, "x"},
-			figure{at.name + ", none", "", half(none), reach{}, ns},
+			figure{at.name + ", none", "", half(none), reach{}, "ns"},
 		)
 	}
 	return samples, figures, nil

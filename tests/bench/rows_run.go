@@ -17,7 +17,7 @@ func requests(f *fixture) ([]sample, []figure, error) {
 	figures := []figure{
 		{"connect + request + close", "none", ratio("confined", "none"), atMost(1.02), "x"},
 		{"a CONNECT proxy's time", "confined", ratio("proxy", "confined"), atLeast(2), "x"},
-		{"none", "", half("none"), reach{}, ns},
+		{"none", "", half("none"), reach{}, "ns"},
 	}
 	return egress(direct, through), figures, nil
 }
@@ -54,7 +54,7 @@ func spawn(f *fixture) ([]sample, []figure, error) {
 	figures := []figure{
 		{"fork + exec", "none", ratio("confined", "none"), atMost(1.02), "x"},
 		{"fork + exec, Landlock", "none", ratio("landlock", "none"), reach{}, "x"},
-		{"none", "", half("none"), reach{}, ns},
+		{"none", "", half("none"), reach{}, "ns"},
 	}
 	return samples, figures, err
 }
