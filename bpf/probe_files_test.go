@@ -67,22 +67,6 @@ func fileProbes() map[string]operation {
 		"exchange": func(arg func(int) string) (string, error) {
 			return "", unix.Renameat2(unix.AT_FDCWD, arg(0), unix.AT_FDCWD, arg(1), unix.RENAME_EXCHANGE)
 		},
-		"mknod": func(arg func(int) string) (string, error) {
-			kinds := map[string]uint32{"fifo": unix.S_IFIFO, "char": unix.S_IFCHR, "block": unix.S_IFBLK, "socket": unix.S_IFSOCK, "file": unix.S_IFREG}
-			return "", unix.Mknod(arg(0), kinds[arg(1)]|0o644, int(unix.Mkdev(1, 3)))
-		},
-		"truncate":  func(arg func(int) string) (string, error) { return "", unix.Truncate(arg(0), 1) },
-		"ftruncate": func(arg func(int) string) (string, error) { return "", unix.Ftruncate(number(arg(0)), 1) },
-		"chmod":     func(arg func(int) string) (string, error) { return "", unix.Chmod(arg(0), 0o640) },
-		"fchmod":    func(arg func(int) string) (string, error) { return "", unix.Fchmod(number(arg(0)), 0o640) },
-		"chown":     func(arg func(int) string) (string, error) { return "", unix.Chown(arg(0), 0, 0) },
-		"fchown":    func(arg func(int) string) (string, error) { return "", unix.Fchown(number(arg(0)), 0, 0) },
-		"utimes": func(arg func(int) string) (string, error) {
-			ts := []unix.Timespec{{Sec: 1}, {Sec: 1}}
-			return "", unix.UtimesNanoAt(unix.AT_FDCWD, arg(0), ts, 0)
-		},
-		"setxattr":    func(arg func(int) string) (string, error) { return "", unix.Setxattr(arg(0), arg(1), []byte("1"), 0) },
-		"removexattr": func(arg func(int) string) (string, error) { return "", unix.Removexattr(arg(0), arg(1)) },
 		"mkdirs": func(arg func(int) string) (string, error) {
 			return "", makeDeep(arg(0), slices.Repeat([]string{arg(1)}, number(arg(2))))
 		},
@@ -119,6 +103,27 @@ func fileProbes() map[string]operation {
 			return fmt.Sprint(denied), nil
 		},
 		"verdicts": verdicts,
+	}
+}
+
+func inodeProbes() map[string]operation {
+	return map[string]operation{
+		"mknod": func(arg func(int) string) (string, error) {
+			kinds := map[string]uint32{"fifo": unix.S_IFIFO, "char": unix.S_IFCHR, "block": unix.S_IFBLK, "socket": unix.S_IFSOCK, "file": unix.S_IFREG}
+			return "", unix.Mknod(arg(0), kinds[arg(1)]|0o644, int(unix.Mkdev(1, 3)))
+		},
+		"truncate":  func(arg func(int) string) (string, error) { return "", unix.Truncate(arg(0), 1) },
+		"ftruncate": func(arg func(int) string) (string, error) { return "", unix.Ftruncate(number(arg(0)), 1) },
+		"chmod":     func(arg func(int) string) (string, error) { return "", unix.Chmod(arg(0), 0o640) },
+		"fchmod":    func(arg func(int) string) (string, error) { return "", unix.Fchmod(number(arg(0)), 0o640) },
+		"chown":     func(arg func(int) string) (string, error) { return "", unix.Chown(arg(0), 0, 0) },
+		"fchown":    func(arg func(int) string) (string, error) { return "", unix.Fchown(number(arg(0)), 0, 0) },
+		"utimes": func(arg func(int) string) (string, error) {
+			ts := []unix.Timespec{{Sec: 1}, {Sec: 1}}
+			return "", unix.UtimesNanoAt(unix.AT_FDCWD, arg(0), ts, 0)
+		},
+		"setxattr":    func(arg func(int) string) (string, error) { return "", unix.Setxattr(arg(0), arg(1), []byte("1"), 0) },
+		"removexattr": func(arg func(int) string) (string, error) { return "", unix.Removexattr(arg(0), arg(1)) },
 	}
 }
 
