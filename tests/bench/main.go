@@ -35,7 +35,8 @@ Only such figures of one run mean something: machines are noisy. In a guest of
 scripts/vm --icount the clock counts instructions and repeats agree within 1 %%;
 it knows no cache misses and no costly atomics, which Landlock's cost is made of.
 There an empty LSM program alone costs 2 %% of an open, so the measure is what is
-added to that.
+added to that. Commands (B7, B8) are timed there by what they ran: an idle guest's
+clock follows the host's.
 
 Options:
 `

@@ -45,7 +45,7 @@ func egress(direct, through job) []sample {
 
 func spawn(f *fixture) ([]sample, []figure, error) {
 	command, err := fields("true")
-	j := job{Do: "run", Path: f.tree, Command: command, N: f.repeat(100, 10)}
+	j := job{Do: "run", Path: f.tree, Command: command, N: f.repeat(100, 20), CPU: f.place.Instructions}
 	samples := []sample{
 		{name: "none", state: nothing, worker: agentName, job: j},
 		{name: "landlock", state: nothing, worker: landlockName, job: j},
@@ -86,7 +86,7 @@ func developer(f *fixture) (samples []sample, figures []figure, err error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		j := job{Do: "run", Path: repository, Command: command, Environ: environ, N: f.repeat(3, 1)}
+		j := job{Do: "run", Path: repository, Command: command, Environ: environ, N: f.repeat(3, 2), CPU: f.place.Instructions}
 		name := strings.Join(strings.Fields(line)[:2], " ")
 		none, confined, landlock := "none "+name, "confined "+name, "landlock "+name
 		samples = append(samples,

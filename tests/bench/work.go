@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -57,16 +56,42 @@ func timed(j *job, devNull uintptr) answer {
 	size := (j.N + batches - 1) / batches
 	for i := 0; i < j.N; i += size {
 		end := min(i+size, j.N)
-		began := time.Now()
+		began, err := clock(j.CPU)
+		if err != nil {
+			return answer{Err: err.Error()}
+		}
 		for k := i; k < end; k++ {
 			if err := do(k); err != nil {
 				return answer{Err: fmt.Sprintf("%s: %v", j.Do, err)}
 			}
 		}
-		taken = append(taken, float64(time.Since(began))/float64(end-i))
+		ended, err := clock(j.CPU)
+		if err != nil {
+			return answer{Err: err.Error()}
+		}
+		taken = append(taken, float64(ended-began)/float64(end-i))
 	}
 	slices.Sort(taken)
 	return answer{NS: middle(taken)}
+}
+
+// clock reads the monotonic clock, or the time that this process and its dead
+// children ran, in nanoseconds.
+func clock(cpu bool) (int64, error) {
+	if !cpu {
+		var now unix.Timespec
+		err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
+		return now.Nano(), err
+	}
+	var sum int64
+	for _, who := range []int{unix.RUSAGE_SELF, unix.RUSAGE_CHILDREN} {
+		var u unix.Rusage
+		if err := unix.Getrusage(who, &u); err != nil {
+			return 0, err
+		}
+		sum += u.Utime.Nano() + u.Stime.Nano()
+	}
+	return sum, nil
 }
 
 // prepare returns the function that does the job once more.

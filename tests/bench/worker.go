@@ -28,6 +28,7 @@ type job struct {
 	Port    int
 	Proxy   int // port of a proxy to go through; 0: none
 	Grants  []grant
+	CPU     bool // time what the worker and its children ran, not what they waited
 }
 
 // answer is what a worker says of a job.
