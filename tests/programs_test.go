@@ -25,7 +25,9 @@ type program struct {
 	denied []string
 }
 
-func programs() []program {
+func programs() []program { return append(tools(), languages()...) }
+
+func tools() []program {
 	return []program{
 		{name: "bash", script: `
 for i in 1 2 3; do echo "line $i"; done > in
@@ -60,6 +62,13 @@ test "$(curl -sS %HTTP%/hello)" = hello
 test "$(curl -sS --cacert %DIR%/ca.pem %HTTPS%/hello)" = hello
 curl -sS -o page -D headers --data-binary @headers.in %HTTP%/echo; cmp page headers.in
 ! curl -sS %HTTPS%/hello 2> error; grep -q certificate error`},
+		{name: "ssh-keygen", needs: []string{"ssh-keygen"}, script: `
+ssh-keygen -q -t ed25519 -N '' -C agent -f id; ssh-keygen -lf id.pub; ssh-keygen -yf id > again`},
+	}
+}
+
+func languages() []program {
+	return []program{
 		{name: "python", needs: []string{"python3"}, script: `
 python3 -m venv --without-pip venv
 cat > test_it.py <<'PY'
@@ -102,8 +111,6 @@ CGO_ENABLED=0 go build -o m .; test "$(./m)" = built; go vet .; CGO_ENABLED=0 go
 export GOCACHE=$PWD/cache GOPATH=$PWD/path GOPROXY=off GOTMPDIR=$PWD XDG_CONFIG_HOME=$PWD/config
 printf 'package p\n\nfunc F() int { return 1 }\n' > p.go
 go version; gofmt -l p.go; go mod init example.org/p; go list ./...; go tool compile -complete -p p p.go`},
-		{name: "ssh-keygen", needs: []string{"ssh-keygen"}, script: `
-ssh-keygen -q -t ed25519 -N '' -C agent -f id; ssh-keygen -lf id.pub; ssh-keygen -yf id > again`},
 	}
 }
 
