@@ -68,7 +68,11 @@ func (r *Ruleset) Landlock(docs []Document) (LandlockView, Problems) {
 			continue
 		}
 		if rule.access == Connect {
-			ps = append(ps, r.degraded(rule, "connecting to other Unix sockets is not checked by path here"))
+			why := "connecting to other Unix sockets is not checked by path here"
+			if rule.pattern.abstract {
+				why = "Landlock closes every abstract socket outside the session or, before its ABI 6, none"
+			}
+			ps = append(ps, r.degraded(rule, why))
 			continue
 		}
 		view.Paths = append(view.Paths, landlockPath(rule))

@@ -20,6 +20,7 @@ func TestLandlock(t *testing.T) {
   network:
     - {allow: connect, unix: /run/x}
     - {deny: connect, unix: /run/y}
+    - {allow: connect, unix: "@x"}
 `)
 	r, _ := Compile(testAgent, docs)
 	view, ps := r.Landlock(docs)
@@ -32,6 +33,7 @@ func TestLandlock(t *testing.T) {
 		`f.yaml:9:7: unsupported: p/files/2 (`,
 		`f.yaml:12:7: degraded: p/files/5 ({path: "/srv/*.db", allow: [read]}) is not enforced as written without BPF LSM: only the paths that exist`,
 		`f.yaml:15:7: degraded: p/network/0 (`,
+		`f.yaml:17:7: degraded: p/network/2 ({allow: connect, unix: "@x"}) is not enforced as written without BPF LSM: Landlock closes every`,
 	}
 	if !slices.EqualFunc(got, want, strings.HasPrefix) {
 		t.Errorf("got\n%s", strings.Join(got, "\n"))

@@ -5,6 +5,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,6 +43,9 @@ type landlockStep struct {
 	gap   string
 }
 
+// noABI: so far, no version restricts it.
+const noABI = math.MaxInt
+
 func landlockSteps() []landlockStep {
 	return []landlockStep{
 		{abi: 1, files: 1<<13 - 1},
@@ -50,6 +54,8 @@ func landlockSteps() []landlockStep {
 		{abi: 5, files: ll.AccessFSIoctlDev, gap: "ioctl on devices"},
 		{abi: 6, scope: ll.ScopeAbstractUnixSocket | ll.ScopeSignal, gap: "abstract Unix sockets and signals to other processes"},
 		{abi: 9, files: ll.AccessFSResolveUnix, gap: "connecting to Unix sockets by path"},
+		{abi: noABI, gap: "changing modes, owners, times and attributes of files"},
+		{abi: noABI, gap: "running a readable file through the dynamic loader"},
 	}
 }
 

@@ -21,13 +21,13 @@ func TestLandlockFor(t *testing.T) {
 		scope uint64
 		gaps  int
 	}{
-		{1, 1<<13 - 1, 0, 4},
-		{2, 1<<14 - 1, 0, 4},
-		{3, 1<<15 - 1, 0, 3},
-		{5, 1<<16 - 1, 0, 2},
-		{7, 1<<16 - 1, 3, 1},
-		{9, 1<<17 - 1, 3, 0},
-		{99, 1<<17 - 1, 3, 0},
+		{1, 1<<13 - 1, 0, 6},
+		{2, 1<<14 - 1, 0, 6},
+		{3, 1<<15 - 1, 0, 5},
+		{5, 1<<16 - 1, 0, 4},
+		{7, 1<<16 - 1, 3, 3},
+		{9, 1<<17 - 1, 3, 2},
+		{99, 1<<17 - 1, 3, 2},
 	} {
 		attr, gaps := landlockFor(tt.abi)
 		if attr.HandledAccessFS != tt.files || attr.Scoped != tt.scope || attr.HandledAccessNet != 0 || len(gaps) != tt.gaps {
