@@ -5,11 +5,23 @@
 #ifndef BAILIFF_DECIDE_BPF_H
 #define BAILIFF_DECIDE_BPF_H
 
+/* A task without a label is denied, and told of, if it is in a session's cgroup. */
+__noinline int deny_unlabelled(__u64 cgroup)
+{
+	struct act a = { .kind = KIND_GUARD, .verdict = VERDICT_DENY, .reason = REASON_NO_LABEL };
+	struct session *s = bpf_map_lookup_elem(&sessions, &cgroup);
+
+	if (!s)
+		return 0;
+	by_session(&a, s, *(volatile __u64 *)&generation);
+	tell(&a, NULL);
+	return -EACCES;
+}
+
 /* The label of the current task, in *label: 0: not confined; 1: confined; less: denied. */
 static __always_inline int enter(struct label **label)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
-	__u64 cgroup;
 
 	if (!t->bpf_storage)
 		return 0;
@@ -19,8 +31,7 @@ static __always_inline int enter(struct label **label)
 		return 1;
 	}
 	/* Storage of somebody else's, or (6.1) a lookup that found it busy: the cgroup tells. */
-	cgroup = bpf_get_current_ancestor_cgroup_id(session_level);
-	return bpf_map_lookup_elem(&sessions, &cgroup) ? -EACCES : 0;
+	return deny_unlabelled(bpf_get_current_ancestor_cgroup_id(session_level)) ? -EACCES : 0;
 }
 
 static __always_inline struct agent *agent_of(__u32 number)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -102,7 +103,13 @@ func (e *Enforcer) retire(old map[string]*loaded) error {
 // has ended: they run as RCU readers, and this command waits for a grace period.
 func waitForPrograms() error {
 	const global = 1 // MEMBARRIER_CMD_GLOBAL
-	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
+	_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0)
+	if errno == unix.EINVAL {
+		// Hosts with nohz_full CPUs refuse it. A program runs for microseconds.
+		time.Sleep(time.Second)
+		return nil
+	}
+	if errno != 0 {
 		return fmt.Errorf("wait for running programs: %w", errno)
 	}
 	return nil

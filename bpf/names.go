@@ -16,6 +16,7 @@ func name(names []string, n int) string {
 
 func operationNames() []string {
 	return []string{
+		enforcerOperationOP_NONE:         "any",
 		enforcerOperationOP_OPEN:         "open",
 		enforcerOperationOP_EXEC:         "exec",
 		enforcerOperationOP_MAP:          "map",

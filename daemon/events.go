@@ -238,6 +238,8 @@ func reasonText(reason string) string {
 		return "sessions cannot make device nodes"
 	case "socket":
 		return "sessions cannot have this kind of socket or packet"
+	case "no-label":
+		return "the process was put into the session's cgroup from outside"
 	case "privilege":
 		return "it would reach outside the session"
 	}
