@@ -17,25 +17,30 @@ type allocator struct {
 }
 
 func (a *allocator) init(maps map[string]*ebpf.Map) {
-	a.states = newRanges("states", maps[enforcerMapStates].MaxEntries())
-	a.globs = newRanges("glob nodes", maps[enforcerMapGlobs].MaxEntries())
-	a.nets = newRanges("address tables", 1<<31)
-	a.portSets = newRanges("port sets", 1<<31)
-	a.edges = budget{what: "transitions", max: maps[enforcerMapEdges].MaxEntries()}
-	a.addresses = budget{what: "addresses", max: maps[enforcerMapAddresses].MaxEntries()}
-	a.ports = budget{what: "port ranges", max: maps[enforcerMapPorts].MaxEntries()}
+	a.states = newRanges("states", "states", maps[enforcerMapStates].MaxEntries())
+	a.globs = newRanges("glob nodes", "globNodes", maps[enforcerMapGlobs].MaxEntries())
+	a.nets = newRanges("address tables", "", 1<<31)
+	a.portSets = newRanges("port sets", "", 1<<31)
+	a.edges = budget{what: "transitions", key: "transitions", max: maps[enforcerMapEdges].MaxEntries()}
+	a.addresses = budget{what: "addresses", key: "addresses", max: maps[enforcerMapAddresses].MaxEntries()}
+	a.ports = budget{what: "port ranges", key: "ports", max: maps[enforcerMapPorts].MaxEntries()}
 }
 
 // CapacityError says that a map is too small for the policies.
 type CapacityError struct {
-	What       string // as in the daemon's configuration
+	What       string
+	Key        string // of the daemon's configuration, below capacity; "": it is fixed
 	Need, Free uint32
 	Max        uint32
 }
 
 func (e *CapacityError) Error() string {
-	return fmt.Sprintf("the kernel's table of %s is full: %d more are needed, %d of %d are free; raise it in bailiffd's configuration, or use fewer rules",
-		e.What, e.Need, e.Free, e.Max)
+	remedy := "use fewer"
+	if e.Key != "" {
+		remedy = "raise capacity." + e.Key + " in bailiffd's configuration, or use fewer rules"
+	}
+	return fmt.Sprintf("the kernel's table of %s is full: %d more are needed, %d of %d are free; %s",
+		e.What, e.Need, e.Free, e.Max, remedy)
 }
 
 // span is the numbers from to from+n-1.
@@ -43,13 +48,13 @@ type span struct{ from, n uint32 }
 
 // ranges are free numbers. Number 0 always means "none" to the programs.
 type ranges struct {
-	what string
-	max  uint32
-	free []span // sorted, not adjacent
+	what, key string
+	max       uint32
+	free      []span // sorted, not adjacent
 }
 
-func newRanges(what string, entries uint32) ranges {
-	return ranges{what: what, max: entries - 1, free: []span{{1, entries - 1}}}
+func newRanges(what, key string, entries uint32) ranges {
+	return ranges{what: what, key: key, max: entries - 1, free: []span{{1, entries - 1}}}
 }
 
 func (r *ranges) take(n uint32) (span, error) {
@@ -65,7 +70,7 @@ func (r *ranges) take(n uint32) (span, error) {
 		}
 		return span{f.from, n}, nil
 	}
-	return span{}, &CapacityError{What: r.what, Need: n, Free: r.available(), Max: r.max}
+	return span{}, &CapacityError{What: r.what, Key: r.key, Need: n, Free: r.available(), Max: r.max}
 }
 
 func (r *ranges) give(s span) {
@@ -94,13 +99,13 @@ func (r *ranges) available() uint32 {
 
 // budget counts the entries of a hash or trie.
 type budget struct {
-	what      string
+	what, key string
 	used, max uint32
 }
 
 func (b *budget) take(n uint32) error {
 	if b.max-b.used < n {
-		return &CapacityError{What: b.what, Need: n, Free: b.max - b.used, Max: b.max}
+		return &CapacityError{What: b.what, Key: b.key, Need: n, Free: b.max - b.used, Max: b.max}
 	}
 	b.used += n
 	return nil

@@ -48,7 +48,7 @@ struct {
 /* States of all path automata. Written by the daemon. Full: the apply is refused. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1 << 18);	/* (configured) */
+	__uint(max_entries, 1 << 19);	/* (configured) */
 	__type(key, __u32);
 	__type(value, struct state);
 } states SEC(".maps");

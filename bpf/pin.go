@@ -28,7 +28,7 @@ type OtherBuildError struct {
 
 func (e *OtherBuildError) Error() string {
 	return fmt.Sprintf("another build of bailiffd left its programs in force (%s) and they confine %d sessions: "+
-		"start that build again, or stop the sessions and run `bailiffd --remove`", e.Dir, e.Sessions)
+		"start that build again, or end them with `bailiffd --remove`", e.Dir, e.Sessions)
 }
 
 func pinAll(coll *ebpf.Collection, chosen programs, o Options, dir string) (err error) {

@@ -21,7 +21,7 @@ const (
 	MaxPorts       = 1024      // entries of one ports list
 	MaxVariables   = 1024      // entries of environment.drop and of environment.set
 	MaxVariable    = 32 << 10  // bytes of one variable's value
-	MaxStates      = 200_000   // states of a compiled automaton
+	MaxStates      = 400_000   // states of a compiled automaton
 	MaxEdges       = 2_000_000 // transitions of a compiled automaton, glob edges included
 	MaxGlobNodes   = 4096      // nodes of the byte automaton of all wildcards of an agent
 	MaxPrefixes    = 200_000   // prefixes of a compiled network table

@@ -82,15 +82,15 @@ func TestNetTableLimits(t *testing.T) {
 func TestTooManyStatesIsAnError(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("apiVersion: bailiff.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: wide}\nspec:\n  subject: {spiffeID: a}\n  files:\n")
-	for i := range 70_000 {
-		fmt.Fprintf(&b, "    - {path: /srv/%d/x/y, allow: [read]}\n", i)
+	for i := range MaxRules {
+		fmt.Fprintf(&b, "    - {path: /srv/%d/v/w/x/y, allow: [read]}\n", i)
 	}
 	docs, ps := Parse("wide.yaml", []byte(b.String()))
 	if len(ps) > 0 {
 		t.Fatal(ps[0])
 	}
 	r, ps := Compile(testAgent, docs)
-	if r != nil || len(ps) != 1 || !strings.Contains(ps[0].String(), `wide.yaml:7:7: error: policy "wide" is too large to compile: more than 200000 states`) {
+	if r != nil || len(ps) != 1 || !strings.Contains(ps[0].String(), `wide.yaml:7:7: error: policy "wide" is too large to compile: more than 400000 states`) {
 		t.Fatalf("got %v", ps)
 	}
 }
