@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -150,15 +151,21 @@ func TestContinuedCommandAlone(t *testing.T) {
 
 func TestIgnoredSignalsStayIgnored(t *testing.T) {
 	d := newDaemon(t)
-	for _, tt := range []struct{ trap, want string }{
-		{"", "0000000000000000"},
-		{"trap '' INT HUP", "0000000000000007"}, // and QUIT, as for background jobs
+	for _, tt := range []struct {
+		trap string
+		want uint64
+	}{
+		{"", 0},
+		{"trap '' INT HUP", 7}, // and QUIT, as for background jobs
 	} {
 		cmd := d.parent(t, Options{Command: []string{"/bin/sh", "-c", "sed -n 's/^SigIgn:.//p' /proc/self/status"}})
 		cmd.Args = append([]string{"sh", "-c", tt.trap + "\nexec \"$@\"", "sh", cmd.Path}, cmd.Args[1:]...)
 		cmd.Path = "/bin/sh"
-		if r := finish(t, cmd); strings.TrimSpace(r.stdout) != tt.want {
-			t.Errorf("%q: %+v, want %s", tt.trap, r, tt.want)
+		r := finish(t, cmd)
+		ignored, err := strconv.ParseUint(strings.TrimSpace(r.stdout), 16, 64)
+		// The real-time signals are the C library's and make's own business.
+		if err != nil || ignored&(1<<31-1) != tt.want {
+			t.Errorf("%q: %+v, want %x", tt.trap, r, tt.want)
 		}
 	}
 }
