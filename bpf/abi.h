@@ -21,6 +21,7 @@ enum limits {
 	PATH_LONG = 4096,	/* bytes of paths in a long one; longer paths are cut, and say so */
 	SAMPLE_EVERY = 1 << 10,	/* decisions about paths from one that is timed to the next */
 	LATENCY_BUCKETS = 20,	/* of decisions that took less than 64 ns, 128 ns, 256 ns, ... */
+	RING_WAKE = 1 << 17,	/* bytes of allowed acts that may wait in the ring before the reader is woken */
 	DIRCACHE = 1 << 16,	/* slots of the directory cache */
 	UNIX_NAME = 108,	/* sun_path */
 };
@@ -198,6 +199,7 @@ struct state {
 	__u8 flags;		/* enum state_flag */
 	__u8 any_guard;		/* union of guard over all states reachable from here */
 	__u8 pad;
+	__u64 lengths;		/* of the names of its edges: bit length % 64 */
 	__u32 rule[ACCESS_COUNT];/* who decided, by access bit; 0: the default */
 };
 

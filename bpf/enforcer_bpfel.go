@@ -174,6 +174,7 @@ const (
 	enforcerLimitsPATH_LONG       enforcerLimits = 4096
 	enforcerLimitsSAMPLE_EVERY    enforcerLimits = 1024
 	enforcerLimitsLATENCY_BUCKETS enforcerLimits = 20
+	enforcerLimitsRING_WAKE       enforcerLimits = 131072
 	enforcerLimitsDIRCACHE        enforcerLimits = 65536
 	enforcerLimitsUNIX_NAME       enforcerLimits = 108
 )
@@ -296,6 +297,7 @@ type enforcerState struct {
 	Flags    uint8
 	AnyGuard uint8
 	Pad      uint8
+	Lengths  uint64
 	Rule     [6]uint32
 }
 

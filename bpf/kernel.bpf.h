@@ -88,6 +88,10 @@ struct hlist_head {
 	struct hlist_node *first;
 };
 
+struct seqcount {
+	__u32 sequence;
+};
+
 struct kernfs_node {
 	__u64 id;
 };

@@ -80,6 +80,7 @@ func (e *Enforcer) putStates(l *loaded, a *policy.Automaton) (err error) {
 	}
 	for _, edge := range a.Edges {
 		values[edge.From].Flags |= uint8(enforcerStateFlagSTATE_EDGES)
+		values[edge.From].Lengths |= 1 << (len(edge.Name) & 63)
 	}
 	if err := putArray(e.maps[enforcerMapStates], l.states, values); err != nil {
 		return err
