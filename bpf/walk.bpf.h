@@ -449,27 +449,36 @@ static __always_inline __u64 number(struct label *l, const void *pointer)
 
 /*
  * Key of a directory in the cache: the low bits choose the slot, the rest is
- * the tag. 0: not to be cached (no generation number tells a new inode from an
- * old one, or the path can move without a count telling).
+ * the tag. 0: something is being moved. The mount names the file system: no
+ * other takes its address without mount_lock's count telling.
  */
 static __always_inline __u64 cache_tag(struct label *l, struct dentry *dir, struct vfsmount *mnt,
 				       __u32 start, __u32 renames, __u32 mounts)
 {
 	struct inode *inode = dir->d_inode;
-	__u32 generation_number = inode->i_generation;
-	struct super_block *sb = inode->i_sb;
 	__u64 h;
 
-	if (!generation_number || (renames & 1) || (mounts & 1) || mnt->mnt_root != sb->s_root ||
-	    sb->s_magic == BTRFS_SUPER_MAGIC)
+	if ((renames & 1) || (mounts & 1))
 		return 0;
 	h = mix(cache_key[0], number(l, inode));
 	h = mix(h, inode->i_ino);
-	h = mix(h, (__u64)generation_number << 32 | sb->s_dev);
+	h = mix(h, inode->i_generation);
 	h = mix(h, number(l, mnt));
 	h = mix(h, (__u64)renames << 32 | mounts);
 	h = mix(h, l->generation ^ (__u64)start << 32);
 	return h ?: 1;
+}
+
+/*
+ * Nothing is cached of file systems whose inodes have no generation, which tells
+ * a new one from an old one at the same address; of btrfs, whose subvolumes share
+ * numbers; and of mounts that show a part of theirs, which have two routes.
+ */
+static __always_inline bool cacheable(struct dentry *dir, struct vfsmount *mnt)
+{
+	struct super_block *sb = mnt->mnt_sb;
+
+	return dir->d_inode->i_generation && mnt->mnt_root == sb->s_root && sb->s_magic != BTRFS_SUPER_MAGIC;
 }
 
 static __always_inline __u32 cache_get(__u64 tag)
@@ -576,7 +585,7 @@ static __always_inline void resolve_once(struct label *l, struct dentry *d, stru
 	n = collect(l, d, mnt);
 	if (l->reason)
 		return;
-	if (tag && n) {
+	if (tag && n && cacheable(d->d_parent, mnt)) {
 		dir = run(l, start, n, 1);
 		cache_put(tag, dir);
 		l->state = step(l, dir, l->hash[0], l->dentry[0]);
