@@ -146,7 +146,10 @@ func (d *Daemon) confine(s *session, pidfd *os.File, agent string) (err error) {
 	defer func() {
 		if err != nil {
 			d.sessions.remove(s)
-			err = errors.Join(err, s.group.Kill(), s.group.Remove(), d.kernel.RemoveSession(s.group.ID))
+			if kill := s.group.Kill(); !errors.Is(kill, fs.ErrNotExist) {
+				err = errors.Join(err, kill)
+			}
+			err = errors.Join(err, s.group.Remove(), d.kernel.RemoveSession(s.group.ID))
 		}
 	}()
 	if err := d.kernel.AddSession(kernel); err != nil {

@@ -117,3 +117,29 @@ func waitEmptied(t *testing.T, group *Group, changed <-chan string) {
 		}
 	}
 }
+
+// A cgroup that vanishes while a session starts is an error that names it, and
+// leaves nothing to be cleaned up.
+func TestVanished(t *testing.T) {
+	parent, err := Open(filepath.Base(kerneltest.Cgroup(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := parent.Make("s-gone")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(group.Path); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{
+		"add": group.Add(os.Getpid()), "kill": group.Kill(), "look": func() error { _, err := group.Populated(); return err }(),
+	} {
+		if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "s-gone") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if err := group.Remove(); err != nil {
+		t.Errorf("removing what is gone: %v", err)
+	}
+}
