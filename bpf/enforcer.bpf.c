@@ -23,6 +23,8 @@ typedef unsigned short umode_t;
 #include "abi.h"
 #include "maps.bpf.h"
 #include "hash.bpf.h"
+#include "automaton.bpf.h"
+#include "dircache.bpf.h"
 #include "walk.bpf.h"
 #include "event.bpf.h"
 #include "decide.bpf.h"

@@ -104,7 +104,7 @@ struct {
 	__type(value, struct home);
 } homes SEC(".maps");
 
-/* States of directories, see walk.bpf.h. Written by the programs; entries are overwritten. */
+/* States of directories, see dircache.bpf.h. Written by the programs; entries are overwritten. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, DIRCACHE);

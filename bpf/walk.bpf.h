@@ -11,19 +11,12 @@
  * A mount that shows only a part of its filesystem (a bind mount) hides the
  * ancestors above that part; label.also is the state along the filesystem's own
  * route, and what is explicitly denied there stays denied.
- *
- * The state of a directory is cached. A tag names the ruleset, the generation,
- * the directory (address, number and generation of its inode), the mount, and
- * the sequence counts of rename_lock and mount_lock: whatever can move the
- * directory to another path changes one of the two counts.
  */
 #ifndef BAILIFF_WALK_BPF_H
 #define BAILIFF_WALK_BPF_H
 
 #define MAX_STEPS (MAX_DEPTH + 8)	/* components and mounts crossed */
 #define WALK_TRIES 4			/* before a path that keeps moving is denied */
-#define CACHE_STATE_BITS 20
-#define NAME_LOADED 1			/* in place of a dentry's address */
 
 /* From 6.2 on: an address becomes a pointer that may be read through directly, which costs a tenth of a probe read. */
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
@@ -336,173 +329,6 @@ static __always_inline __u32 collect_again(struct label *l)
 	return climb(l, 0);
 }
 
-struct glob_run {
-	struct label *label;
-	__u32 node;
-};
-
-static long glob_byte(__u32 i, struct glob_run *run)
-{
-	unsigned char byte = run->label->name[i & (MAX_NAME - 1)];
-	struct glob_node *node = bpf_map_lookup_elem(&globs, &run->node);
-
-	if (!node) {
-		run->node = 0;
-		return 1;
-	}
-	run->node = node->next[byte];
-	return run->node == 0;
-}
-
-/* Load a component's name into label.name. Returns its length, 0 on a fault. */
-static __always_inline __u32 load_name(struct label *l, __u64 dentry)
-{
-	struct dentry *d = (struct dentry *)dentry;
-	const unsigned char *name = NULL;
-	__u32 len = 0;
-
-	bpf_core_read(&len, sizeof(len), &d->d_name.len);
-	bpf_core_read(&name, sizeof(name), &d->d_name.name);
-	len &= MAX_NAME - 1;
-	return bpf_probe_read_kernel(l->name, len, name) ? 0 : len;
-}
-
-/*
- * The class that the byte automaton, from node on, gives the component of a
- * dentry (or, where that is NAME_LOADED, the label.bytes in label.name); 0: none.
- */
-__noinline __u32 glob_class(struct label *l, __u32 node, __u64 dentry)
-{
-	struct glob_run run = { .label = l, .node = node };
-	struct glob_node *end;
-	__u32 len;
-
-	if (!l || !dentry)
-		return 0;
-	len = dentry == NAME_LOADED ? l->bytes & (MAX_NAME - 1) : load_name(l, dentry);
-	bpf_loop(len, glob_byte, &run, 0);
-	end = bpf_map_lookup_elem(&globs, &run.node);
-	return end ? end->class : 0;
-}
-
-/* One transition. Returns 0, the state that denies everything, on doubt. */
-__noinline __u32 step(struct label *l, __u32 from, __u64 hash, __u64 dentry)
-{
-	struct state *s = bpf_map_lookup_elem(&states, &from);
-	struct edge key = { .hash = hash, .state = from };
-	__u32 *to;
-
-	if (!l || !s)
-		return 0;
-	if (s->flags & STATE_EDGES) {
-		to = bpf_map_lookup_elem(&edges, &key);
-		if (to)
-			return *to;
-	}
-	if (s->glob) {
-		key.hash = 0;
-		key.class = glob_class(l, s->glob, dentry);
-		if (key.class) {
-			to = bpf_map_lookup_elem(&edges, &key);
-			return to ? *to : 0;
-		}
-	}
-	return s->next;
-}
-
-/* The state after components n-1 down to last. */
-__noinline __u32 run(struct label *l, __u32 state, __u32 n, __u32 last)
-{
-	__u32 i, at;
-
-	if (!l)
-		return 0;
-	for (i = 0; i < MAX_DEPTH; i++) {
-		if (i + last >= n)
-			break;
-		at = (n - 1 - i) & (MAX_DEPTH - 1);
-		state = step(l, state, l->hash[at], l->dentry[at]);
-	}
-	return state;
-}
-
-static __always_inline __u64 mix(__u64 h, __u64 value)
-{
-	h = (h ^ value) * cache_key[1];
-	return h ^ h >> 32;
-}
-
-/* Address of the object, as a number: the verifier lets no known pointer go to a global function. */
-static __always_inline __u64 object_at(struct label *l)
-{
-	return *(volatile __u64 *)&l->leaf;
-}
-
-/* The verifier allows no arithmetic on pointers; what comes back from memory is a number. */
-static __always_inline __u64 number(struct label *l, const void *pointer)
-{
-	volatile __u64 *at = &l->at;
-
-	*at = (__u64)pointer;
-	return *at;
-}
-
-/*
- * Key of a directory in the cache: the low bits choose the slot, the rest is
- * the tag. 0: something is being moved. The mount names the file system: no
- * other takes its address without mount_lock's count telling.
- */
-static __always_inline __u64 cache_tag(struct label *l, struct dentry *dir, struct vfsmount *mnt,
-				       __u32 start, __u32 renames, __u32 mounts)
-{
-	struct inode *inode = dir->d_inode;
-	__u64 h;
-
-	if ((renames & 1) || (mounts & 1))
-		return 0;
-	h = mix(cache_key[0], number(l, inode));
-	h = mix(h, inode->i_ino);
-	h = mix(h, inode->i_generation);
-	h = mix(h, number(l, mnt));
-	h = mix(h, (__u64)renames << 32 | mounts);
-	h = mix(h, l->generation ^ (__u64)start << 32);
-	return h ?: 1;
-}
-
-/*
- * Nothing is cached of file systems whose inodes have no generation, which tells
- * a new one from an old one at the same address; of btrfs, whose subvolumes share
- * numbers; and of mounts that show a part of theirs, which have two routes.
- */
-static __always_inline bool cacheable(struct dentry *dir, struct vfsmount *mnt)
-{
-	struct super_block *sb = mnt->mnt_sb;
-
-	return dir->d_inode->i_generation && mnt->mnt_root == sb->s_root && sb->s_magic != BTRFS_SUPER_MAGIC;
-}
-
-static __always_inline __u32 cache_get(__u64 tag)
-{
-	__u32 slot = tag & (DIRCACHE - 1);
-	__u64 *entry = bpf_map_lookup_elem(&dircache, &slot), word;
-
-	if (!entry)
-		return 0;
-	word = *(volatile __u64 *)entry;
-	if ((word ^ tag) >> CACHE_STATE_BITS)
-		return 0;
-	return word & ((1 << CACHE_STATE_BITS) - 1);
-}
-
-static __always_inline void cache_put(__u64 tag, __u32 state)
-{
-	__u32 slot = tag & (DIRCACHE - 1);
-	__u64 *entry = bpf_map_lookup_elem(&dircache, &slot);
-
-	if (entry && state)
-		*(volatile __u64 *)entry = (tag & ~((1ULL << CACHE_STATE_BITS) - 1)) | state;
-}
-
 /* The state along the filesystem's own route, into label.also. */
 static __always_inline void super_route(struct label *l, __u32 start)
 {
@@ -594,6 +420,12 @@ static __always_inline void resolve_once(struct label *l, struct dentry *d, stru
 	}
 	if (mnt->mnt_root != mnt->mnt_sb->s_root)
 		super_route(l, start);
+}
+
+/* Address of the object, as a number: the verifier lets no known pointer go to a global function. */
+static __always_inline __u64 object_at(struct label *l)
+{
+	return *(volatile __u64 *)&l->leaf;
 }
 
 /* Make d, seen through mnt, the object. */
