@@ -7,7 +7,7 @@
 #ifndef BAILIFF_ABI_H
 #define BAILIFF_ABI_H
 
-#define ABI_VERSION 1
+#define ABI_VERSION 2
 
 enum limits {
 	MAX_DEPTH = 64,		/* components of a path, mounts included; deeper is denied */
@@ -24,6 +24,20 @@ enum limits {
 	RING_WAKE = 1 << 17,	/* bytes of allowed acts that may wait in the ring before the reader is woken */
 	DIRCACHE = 1 << 16,	/* slots of the directory cache */
 	UNIX_NAME = 108,	/* sun_path */
+};
+
+/*
+ * Set when the maps are made, the same for whatever programs run over them:
+ * the next build's take it over with the maps. Its version stays where it is,
+ * whatever else changes: by it another build learns whether it knows the rest.
+ */
+struct constants {
+	__u32 version;		/* ABI_VERSION */
+	__u32 session_level;	/* depth of a session's cgroup below the hierarchy's root */
+	__u64 hash_key[2];	/* of the component hash; random, secret */
+	__u64 cache_key[2];	/* of the directory cache's tags; the second is odd */
+	__u32 full_tier;	/* the LSM programs are attached too: they tell, the cgroup programs back them */
+	__u32 pad;
 };
 
 /* Rights on a file or a Unix socket; policy.Access has the same bits. */

@@ -66,7 +66,7 @@ static __always_inline void own_sock(struct bpf_sock *sk, const struct session *
 
 static __always_inline struct session *current_session(void)
 {
-	__u64 id = bpf_get_current_ancestor_cgroup_id(session_level);
+	__u64 id = bpf_get_current_ancestor_cgroup_id(fixed.session_level);
 
 	return bpf_map_lookup_elem(&sessions, &id);
 }
@@ -93,7 +93,7 @@ static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct endpo
 	}
 	if (a.verdict == VERDICT_ALLOW && (self || e->inbound))
 		own_sock(ctx->sk, s);
-	if (full_tier && a.verdict == VERDICT_ALLOW && !(self && !e->inbound))
+	if (fixed.full_tier && a.verdict == VERDICT_ALLOW && !(self && !e->inbound))
 		return PASS;
 	by_session(&a, s, now);
 	describe(&a, e, ctx->user_family, ctx->type);
@@ -155,7 +155,7 @@ static __always_inline int judge_bind(struct bpf_sock_addr *ctx, struct endpoint
 {
 	struct session *s;
 
-	if (e->port && !(full_tier && ctx->protocol == IPPROTO_TCP))
+	if (e->port && !(fixed.full_tier && ctx->protocol == IPPROTO_TCP))
 		return judge_address(ctx, e, OP_BIND);
 	s = current_session();
 	if (s)
@@ -253,7 +253,7 @@ static __always_inline bool is_reply(struct agent *agent, __u64 now, struct pack
 SEC("cgroup_skb/egress")
 int egress(struct __sk_buff *skb)
 {
-	__u64 id = bpf_skb_ancestor_cgroup_id(skb, session_level);
+	__u64 id = bpf_skb_ancestor_cgroup_id(skb, fixed.session_level);
 	struct session *s = bpf_map_lookup_elem(&sessions, &id);
 	struct act a = { .operation = OP_PACKET, .kind = KIND_NETWORK }, again = {};
 	__u64 now = *(volatile __u64 *)&generation;

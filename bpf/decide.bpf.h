@@ -31,7 +31,7 @@ static __always_inline int enter(struct label **label)
 		return 1;
 	}
 	/* Storage of somebody else's, or (6.1) a lookup that found it busy: the cgroup tells. */
-	return deny_unlabelled(bpf_get_current_ancestor_cgroup_id(session_level)) ? -EACCES : 0;
+	return deny_unlabelled(bpf_get_current_ancestor_cgroup_id(fixed.session_level)) ? -EACCES : 0;
 }
 
 static __always_inline struct agent *agent_of(__u32 number)
@@ -129,7 +129,7 @@ static __noinline int judge(struct label *l, struct act *a, struct dentry *d, st
 		time_decision(began);
 	if (a->verdict == VERDICT_ALLOW) {
 		if (a->operation != OP_EXEC)	/* an exec that comes about is told, and counted then */
-			count(l->agent, a->kind, VERDICT_ALLOW);
+			count_allowed(l, a->kind);
 		return 0;
 	}
 	by_task(a, l);
@@ -249,7 +249,7 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 	if (a->verdict != VERDICT_DENY)
 		judge_new(l, agent, a, new, mnt, start, !inode || S_ISDIR(inode->i_mode));
 	if (a->verdict == VERDICT_ALLOW) {
-		count(l->agent, a->kind, VERDICT_ALLOW);
+		count_allowed(l, a->kind);
 		return 0;
 	}
 	by_task(a, l);

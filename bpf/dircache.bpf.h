@@ -12,7 +12,7 @@
 
 static __always_inline __u64 mix(__u64 h, __u64 value)
 {
-	h = (h ^ value) * cache_key[1];
+	h = (h ^ value) * fixed.cache_key[1];
 	return h ^ h >> 32;
 }
 
@@ -38,7 +38,7 @@ static __always_inline __u64 cache_tag(struct label *l, struct dentry *dir, stru
 
 	if ((renames & 1) || (mounts & 1))
 		return 0;
-	h = mix(cache_key[0], number(l, inode));
+	h = mix(fixed.cache_key[0], number(l, inode));
 	h = mix(h, inode->i_ino);
 	h = mix(h, inode->i_generation);
 	h = mix(h, number(l, mnt));

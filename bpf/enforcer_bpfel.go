@@ -42,6 +42,16 @@ const (
 	enforcerAgentFlagAGENT_GUARDED enforcerAgentFlag = 4
 )
 
+type enforcerConstants struct {
+	_            structs.HostLayout
+	Version      uint32
+	SessionLevel uint32
+	HashKey      [2]uint64
+	CacheKey     [2]uint64
+	FullTier     uint32
+	Pad          uint32
+}
+
 type enforcerCounters struct {
 	_        structs.HostLayout
 	Verdicts [15]uint64
@@ -385,8 +395,7 @@ const (
 	enforcerProgUringSqpoll        = "uring_sqpoll"
 	enforcerProgUsernsCreate       = "userns_create"
 	enforcerVarAbstractHash        = "abstract_hash"
-	enforcerVarCacheKey            = "cache_key"
-	enforcerVarFullTier            = "full_tier"
+	enforcerVarFixed               = "fixed"
 	enforcerVarGeneration          = "generation"
 	enforcerVarGoAccess            = "go_access"
 	enforcerVarGoAgentFlag         = "go_agent_flag"
@@ -399,12 +408,12 @@ const (
 	enforcerVarGoReason            = "go_reason"
 	enforcerVarGoStateFlag         = "go_state_flag"
 	enforcerVarGoVerdict           = "go_verdict"
-	enforcerVarHashKey             = "hash_key"
 	enforcerVarHostRoot            = "host_root"
 	enforcerVarMountLockAt         = "mount_lock_at"
+	enforcerVarOwnTurn             = "own_turn"
 	enforcerVarRenameLockAt        = "rename_lock_at"
 	enforcerVarSelfHash            = "self_hash"
-	enforcerVarSessionLevel        = "session_level"
+	enforcerVarTurn                = "turn"
 )
 
 // loadEnforcer returns the embedded CollectionSpec for enforcer.
@@ -526,8 +535,7 @@ type enforcerMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type enforcerVariableSpecs struct {
 	AbstractHash *ebpf.VariableSpec `ebpf:"abstract_hash"`
-	CacheKey     *ebpf.VariableSpec `ebpf:"cache_key"`
-	FullTier     *ebpf.VariableSpec `ebpf:"full_tier"`
+	Fixed        *ebpf.VariableSpec `ebpf:"fixed"`
 	Generation   *ebpf.VariableSpec `ebpf:"generation"`
 	GoAccess     *ebpf.VariableSpec `ebpf:"go_access"`
 	GoAgentFlag  *ebpf.VariableSpec `ebpf:"go_agent_flag"`
@@ -540,12 +548,12 @@ type enforcerVariableSpecs struct {
 	GoReason     *ebpf.VariableSpec `ebpf:"go_reason"`
 	GoStateFlag  *ebpf.VariableSpec `ebpf:"go_state_flag"`
 	GoVerdict    *ebpf.VariableSpec `ebpf:"go_verdict"`
-	HashKey      *ebpf.VariableSpec `ebpf:"hash_key"`
 	HostRoot     *ebpf.VariableSpec `ebpf:"host_root"`
 	MountLockAt  *ebpf.VariableSpec `ebpf:"mount_lock_at"`
+	OwnTurn      *ebpf.VariableSpec `ebpf:"own_turn"`
 	RenameLockAt *ebpf.VariableSpec `ebpf:"rename_lock_at"`
 	SelfHash     *ebpf.VariableSpec `ebpf:"self_hash"`
-	SessionLevel *ebpf.VariableSpec `ebpf:"session_level"`
+	Turn         *ebpf.VariableSpec `ebpf:"turn"`
 }
 
 // enforcerObjects contains all objects after they have been loaded into the kernel.
@@ -608,8 +616,7 @@ func (m *enforcerMaps) Close() error {
 // It can be passed to loadEnforcerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type enforcerVariables struct {
 	AbstractHash *ebpf.Variable `ebpf:"abstract_hash"`
-	CacheKey     *ebpf.Variable `ebpf:"cache_key"`
-	FullTier     *ebpf.Variable `ebpf:"full_tier"`
+	Fixed        *ebpf.Variable `ebpf:"fixed"`
 	Generation   *ebpf.Variable `ebpf:"generation"`
 	GoAccess     *ebpf.Variable `ebpf:"go_access"`
 	GoAgentFlag  *ebpf.Variable `ebpf:"go_agent_flag"`
@@ -622,12 +629,12 @@ type enforcerVariables struct {
 	GoReason     *ebpf.Variable `ebpf:"go_reason"`
 	GoStateFlag  *ebpf.Variable `ebpf:"go_state_flag"`
 	GoVerdict    *ebpf.Variable `ebpf:"go_verdict"`
-	HashKey      *ebpf.Variable `ebpf:"hash_key"`
 	HostRoot     *ebpf.Variable `ebpf:"host_root"`
 	MountLockAt  *ebpf.Variable `ebpf:"mount_lock_at"`
+	OwnTurn      *ebpf.Variable `ebpf:"own_turn"`
 	RenameLockAt *ebpf.Variable `ebpf:"rename_lock_at"`
 	SelfHash     *ebpf.Variable `ebpf:"self_hash"`
-	SessionLevel *ebpf.Variable `ebpf:"session_level"`
+	Turn         *ebpf.Variable `ebpf:"turn"`
 }
 
 // enforcerPrograms contains all programs after they have been loaded into the kernel.

@@ -65,6 +65,22 @@ static __always_inline void count(__u32 agent, __u32 kind, __u32 verdict)
 		c->verdicts[at]++;
 }
 
+/*
+ * While the programs of two builds are attached to the LSM hooks, both judge and
+ * either may deny. Nothing runs after the one that denies, so that one tells;
+ * what both let through is told and counted by the one whose turn it is.
+ */
+static __always_inline bool others_turn(__u8 verdict)
+{
+	return verdict != VERDICT_DENY && *(volatile __u64 *)&turn != own_turn;
+}
+
+static __always_inline void count_allowed(const struct label *l, __u32 kind)
+{
+	if (!others_turn(VERDICT_ALLOW))
+		count(l->agent, kind, VERDICT_ALLOW);
+}
+
 static __always_inline void count_drop(__u32 agent)
 {
 	struct counters *c = bpf_map_lookup_elem(&counts, &agent);
@@ -201,12 +217,12 @@ __noinline int fill(struct event *e, struct act *a)
 	return 0;
 }
 
-/* An event without a path, of the current task, which may have a label. */
+/* An event without a path, of the current task, which has a label where an LSM program tells. */
 __noinline int tell(struct act *a, struct label *l)
 {
 	struct event *e;
 
-	if (!a)
+	if (!a || (l && others_turn(a->verdict)))
 		return 0;
 	count(a->agent, a->kind, a->verdict);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -346,7 +362,7 @@ __noinline int tell_path(struct label *l, struct act *a, __u64 first, __u64 seco
 {
 	__u32 n;
 
-	if (!l || !a)
+	if (!l || !a || others_turn(a->verdict))
 		return 0;
 	count(l->agent, a->kind, a->verdict);
 	l->leaf = first;
@@ -361,7 +377,7 @@ __noinline int tell_name(struct label *l, struct act *a, __u32 len)
 {
 	struct event_short *r;
 
-	if (!l || !a)
+	if (!l || !a || others_turn(a->verdict))
 		return 0;
 	count(l->agent, a->kind, a->verdict);
 	r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
@@ -380,7 +396,7 @@ __noinline int tell_name(struct label *l, struct act *a, __u32 len)
 /* An event about label.leaf, of which no mount is known, on the filesystem with this s_dev. */
 __noinline int tell_inode(struct label *l, struct act *a, __u32 device)
 {
-	if (!l || !a)
+	if (!l || !a || others_turn(a->verdict))
 		return 0;
 	count(l->agent, a->kind, a->verdict);
 	return tell_short(l, a, climb_super(l), device);

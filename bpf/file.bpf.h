@@ -231,7 +231,7 @@ static __always_inline int on_inode(__u8 operation, struct dentry *d)
 	l->state = l->reason ? 0 : run(l, agent ? agent->start[l->generation & 1] : 0, n, 0);
 	weigh(l, agent, &a);
 	if (a.verdict == VERDICT_ALLOW) {
-		count(l->agent, a.kind, VERDICT_ALLOW);
+		count_allowed(l, a.kind);
 		return 0;
 	}
 	by_task(&a, l);

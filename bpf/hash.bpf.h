@@ -29,10 +29,10 @@ static __always_inline void sip_round(struct sip *s)
 
 static __always_inline void sip_start(struct sip *s)
 {
-	s->v0 = hash_key[0] ^ 0x736f6d6570736575ULL;
-	s->v1 = hash_key[1] ^ 0x646f72616e646f6dULL;
-	s->v2 = hash_key[0] ^ 0x6c7967656e657261ULL;
-	s->v3 = hash_key[1] ^ 0x7465646279746573ULL;
+	s->v0 = fixed.hash_key[0] ^ 0x736f6d6570736575ULL;
+	s->v1 = fixed.hash_key[1] ^ 0x646f72616e646f6dULL;
+	s->v2 = fixed.hash_key[0] ^ 0x6c7967656e657261ULL;
+	s->v3 = fixed.hash_key[1] ^ 0x7465646279746573ULL;
 }
 
 static __always_inline void sip_word(struct sip *s, __u64 word)

@@ -3,7 +3,6 @@
 package bpf
 
 import (
-	"bytes"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -45,12 +44,13 @@ type Enforcer struct {
 type globals struct {
 	Generation uint64
 	HostRoot   uint64
+	Turn       uint64
 }
 
 // Names of the maps behind the object's globals.
 const (
-	bssMap    = ".bss"
-	rodataMap = ".rodata"
+	bssMap   = ".bss"
+	fixedMap = ".rodata.fixed"
 )
 
 // Digest names a build of the kernel programs: pins are only adopted by the same.
@@ -108,24 +108,29 @@ func load(o Options) (*Enforcer, error) {
 // configure sets capacities and the globals that are fixed for the programs' life.
 func configure(spec *ebpf.CollectionSpec, o Options) error {
 	o.Sizes.apply(func(name string, n uint32) { spec.Maps[name].MaxEntries = n })
-	var random [4]uint64
+	var random [5]uint64
 	if err := binary.Read(rand.Reader, binary.NativeEndian, &random); err != nil {
 		return fmt.Errorf("draw hash keys: %w", err)
 	}
-	key := hashKey{random[0], random[1]}
+	fixed := enforcerConstants{
+		Version: abiVersion, SessionLevel: o.Level, HashKey: [2]uint64(random[:2]), CacheKey: [2]uint64{random[2], random[3] | 1},
+	}
+	if o.Full {
+		fixed.FullTier = 1
+	}
+	key := hashKey(fixed.HashKey)
 	locks, err := kernelSymbols("rename_lock", "mount_lock")
 	if err != nil {
 		return err
 	}
 	values := map[string]any{
-		"hash_key":       [2]uint64(key),
-		"cache_key":      [2]uint64{random[2], random[3] | 1},
+		"fixed":          fixed,
 		"rename_lock_at": locks["rename_lock"],
 		"mount_lock_at":  locks["mount_lock"],
 		"self_hash":      key.sum("self"),
 		"abstract_hash":  key.sum("\x00"),
-		"session_level":  o.Level,
-		"full_tier":      o.Full,
+		"own_turn":       random[4],
+		"turn":           random[4],
 	}
 	if locks["rename_lock"] == 0 || locks["mount_lock"] == 0 {
 		values["rename_lock_at"], values["mount_lock_at"] = uint64(0), uint64(0)
@@ -147,27 +152,12 @@ func (e *Enforcer) start() error {
 	e.active, e.homes = map[string]*loaded{}, map[uint32][]string{}
 	e.agents, e.names = map[string]uint32{}, map[uint32]string{}
 	e.rules.init(e.maps)
-	rodata, err := e.maps[rodataMap].LookupBytes(uint32(0))
-	if err != nil {
+	var fixed enforcerConstants
+	if err := e.maps[fixedMap].Lookup(uint32(0), &fixed); err != nil {
 		return fmt.Errorf("read the programs' constants: %w", err)
 	}
-	at, err := offsetOf("hash_key")
-	if err != nil {
-		return err
-	}
-	return binary.Read(bytes.NewReader(rodata[at:]), binary.NativeEndian, (*[2]uint64)(&e.key))
-}
-
-func offsetOf(variable string) (uint32, error) {
-	spec, err := loadEnforcer()
-	if err != nil {
-		return 0, fmt.Errorf("read the kernel object: %w", err)
-	}
-	v, ok := spec.Variables[variable]
-	if !ok {
-		return 0, fmt.Errorf("find %s: the kernel object has no such variable", variable)
-	}
-	return v.Offset, nil
+	e.key = fixed.HashKey
+	return nil
 }
 
 // Full tells whether the LSM programs are in force.

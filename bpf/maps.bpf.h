@@ -6,20 +6,23 @@
 #ifndef BAILIFF_MAPS_BPF_H
 #define BAILIFF_MAPS_BPF_H
 
-/* Set once at load. */
-const volatile __u64 hash_key[2];	/* of the component hash; random, secret */
-const volatile __u64 cache_key[2];	/* of the directory cache's tags; the second is odd */
+/* A map of its own, which lives as long as the others. */
+const volatile struct constants fixed SEC(".rodata.fixed");
+
+/* Set once at load, by each build for its own programs. */
 const volatile __u64 rename_lock_at;	/* address of the kernel's rename_lock; 0: no directory cache, walks are not validated */
 const volatile __u64 mount_lock_at;	/* address of the kernel's mount_lock */
 const volatile __u64 self_hash;		/* hash of "self" */
 const volatile __u64 abstract_hash;	/* hash of "\0", the parent of abstract socket names */
-const volatile __u32 session_level;	/* depth of a session's cgroup below the hierarchy's root */
-const volatile bool full_tier;		/* the LSM programs are attached too: they tell, the cgroup programs back them */
+
+const volatile __u64 own_turn;		/* see turn */
 
 /* Written by the daemon only. generation & 1 chooses the slot of struct agent. */
 __u64 generation = 0;
 /* Address of the dentry that is the host's "/". Set by find_root before anything is attached. */
 __u64 host_root = 0;
+/* Whose own_turn this is are the programs that tell, while those of two builds are attached. */
+__u64 turn = 0;
 
 /* Label of each confined task. Daemon: first task of a session; task_alloc: the rest. Full: fork fails. */
 struct {

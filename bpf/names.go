@@ -3,7 +3,7 @@
 package bpf
 
 // abiVersion is ABI_VERSION in abi.h; a test compares them.
-const abiVersion = 1
+const abiVersion = 2
 
 // name returns the word for a number of the ABI. An unknown one is told as such:
 // it can only come from programs of another build, which Load does not adopt.

@@ -378,7 +378,7 @@ static __always_inline int judge_unix(struct label *l, struct sock *other)
 
 	if (agent && info && info->session == l->session &&
 	    (agent->flags[l->generation & 1] & AGENT_SELF)) {
-		count(l->agent, KIND_UNIX, VERDICT_ALLOW);
+		count_allowed(l, KIND_UNIX);
 		return 0;
 	}
 	if (!u)
@@ -403,7 +403,7 @@ static __always_inline int judge_unix(struct label *l, struct sock *other)
 	by_task(&a, l);
 	weigh(l, agent, &a);
 	if (a.verdict == VERDICT_ALLOW) {
-		count(l->agent, KIND_UNIX, VERDICT_ALLOW);
+		count_allowed(l, KIND_UNIX);
 		return 0;
 	}
 	a.object = OBJECT_ABSTRACT;
