@@ -153,6 +153,52 @@ func (g *Group) Processes() (int, error) {
 	return strings.Count(string(data), "\n"), nil
 }
 
+// Each calls f with the cgroup and those below it, which a session may have made,
+// the upper ones first.
+func (g *Group) Each(f func(path string, id uint64) error) error {
+	err := filepath.WalkDir(g.Path, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // gone meanwhile
+		}
+		if err != nil || !entry.IsDir() {
+			return err
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err == unix.ENOENT {
+			return nil
+		} else if err != nil {
+			return &fs.PathError{Op: "stat", Path: path, Err: err}
+		}
+		return f(path, st.Ino)
+	})
+	if err != nil {
+		return fmt.Errorf("look at the session's cgroups: %w", err)
+	}
+	return nil
+}
+
+// PIDs returns the processes in the cgroup and below it.
+func (g *Group) PIDs() (pids []int, err error) {
+	err = g.Each(func(path string, _ uint64) error {
+		data, err := os.ReadFile(filepath.Join(path, "cgroup.procs"))
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EOPNOTSUPP) {
+			return nil // removed meanwhile, or of threads, whose processes the cgroup above lists
+		}
+		if err != nil {
+			return err
+		}
+		for _, field := range strings.Fields(string(data)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				return fmt.Errorf("%s: %w", path, err)
+			}
+			pids = append(pids, pid)
+		}
+		return nil
+	})
+	return pids, err
+}
+
 // Populated tells whether any process lives in the cgroup or below it.
 func (g *Group) Populated() (bool, error) {
 	data, err := os.ReadFile(filepath.Join(g.Path, "cgroup.events"))

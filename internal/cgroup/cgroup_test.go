@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,49 @@ func waitEmptied(t *testing.T, group *Group, changed <-chan string) {
 		if populated, err := group.Populated(); err != nil || !populated {
 			return
 		}
+	}
+}
+
+// What is in cgroups that a session made below its own is in the session.
+func TestBelow(t *testing.T) {
+	parent, err := Open(filepath.Base(kerneltest.Cgroup(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	group, err := parent.Make("s-test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(group.Path, "below"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	below, err := parent.Child("s-test/below")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []int{}
+	for _, g := range []*Group{group, below} {
+		sleep := exec.Command("sleep", "60")
+		if err := sleep.Start(); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { sleep.Process.Kill(); sleep.Wait() }()
+		if err := g.Add(sleep.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, sleep.Process.Pid)
+	}
+	if pids, err := group.PIDs(); err != nil || !slices.Equal(pids, want) {
+		t.Errorf("its processes are %v, %v, want %v", pids, err, want)
+	}
+	var ids []uint64
+	err = group.Each(func(_ string, id uint64) error { ids = append(ids, id); return nil })
+	if err != nil || !slices.Equal(ids, []uint64{group.ID, below.ID}) {
+		t.Errorf("its cgroups are %v, %v, want %d and %d", ids, err, group.ID, below.ID)
+	}
+	gone := &Group{Path: group.Path + "-gone"}
+	if pids, err := gone.PIDs(); err != nil || len(pids) != 0 {
+		t.Errorf("one that has gone: %v, %v", pids, err)
 	}
 }
 
