@@ -39,7 +39,7 @@ Exit status: 0, or 1 when the log can't be read or some lines of it are damaged.
 	f.StringVar(&t.agent, "agent", "", "only of this agent: its name or SPIFFE ID")
 	f.StringVar(&t.session, "session", "", "only of this session")
 	f.StringSliceVar(&t.verdicts, "verdict", nil, "only with one of these verdicts: allow, deny, audit")
-	f.StringSliceVar(&t.kinds, "kind", nil, "only of one of these kinds: action, session, policy, system")
+	f.StringSliceVar(&t.kinds, "kind", nil, "only of one of these kinds: action, session, policy, grant, system")
 	f.StringVar(&t.since, "since", "", "only from then on: a time such as 2026-01-31T08:00:00Z, or how long ago, such as 10m or 2d")
 	f.StringVarP(&t.last, "lines", "n", "", "how many of the events that are there: a number, or all")
 	f.Var(t.color, "color", "colour in the pretty form")

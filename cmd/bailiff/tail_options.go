@@ -22,7 +22,7 @@ func (t *tail) options() (audit.ReadOptions, error) {
 	if err := known("verdict", t.verdicts, "allow", "deny", "audit"); err != nil {
 		return o, err
 	}
-	if err := known("kind", t.kinds, string(audit.Action), string(audit.Session), string(audit.Policy), string(audit.System)); err != nil {
+	if err := known("kind", t.kinds, string(audit.Action), string(audit.Session), string(audit.Policy), string(audit.Grant), string(audit.System)); err != nil {
 		return o, err
 	}
 	for _, k := range t.kinds {

@@ -68,7 +68,7 @@ func Decode(line []byte) (Event, error) {
 // changes nothing and says whether one of them needs escapeBytes.
 func (ev *Event) mapStrings(f func(string) string) (needed bool) {
 	m := &stringMapper{f: f}
-	m.all(&ev.ID, (*string)(&ev.Kind), &ev.Agent, &ev.Session, &ev.Task, &ev.Verdict, &ev.Reason,
+	m.all(&ev.ID, (*string)(&ev.Kind), &ev.Agent, &ev.Session, &ev.Task, &ev.Grant, &ev.Verdict, &ev.Reason,
 		&ev.Policy, &ev.Rule, &ev.Operation, &ev.Executable, &ev.Message)
 	for i := range ev.Access {
 		m.one(&ev.Access[i])

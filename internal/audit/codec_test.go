@@ -17,7 +17,7 @@ func sample() Event {
 	uid := 0
 	return Event{
 		Schema: Schema, ID: "e-1", Kind: Action, Time: time.Date(2026, 3, 1, 12, 0, 0, 5000, time.UTC), BootNS: 42,
-		Agent: "spiffe://local/agent/code-reviewer", Session: "s-1", Task: "CHG-1",
+		Agent: "spiffe://local/agent/code-reviewer", Session: "s-1", Task: "CHG-1", Grant: "g-\x1b1",
 		Verdict: "deny", Reason: "rule", Policy: "code-reviewer", Rule: "code-reviewer/files/2", Generation: 3,
 		Operation: "rename", Access: []string{"create", "delete"},
 		Object: &Object{Type: "file", Path: "/work/a", Cut: true}, Target: &Object{Type: "file", Path: "/work/.git/hooks/a"},

@@ -16,6 +16,7 @@ const (
 	Action  Kind = "action"  // the kernel judged something a session did
 	Session Kind = "session" // a session started or ended
 	Policy  Kind = "policy"  // policies were applied or deleted
+	Grant   Kind = "grant"   // a grant was issued or ended
 	System  Kind = "system"  // the daemon started, stopped, lost events
 )
 
@@ -30,6 +31,7 @@ type Event struct {
 	Agent   string `json:"agent,omitempty"` // SPIFFE ID
 	Session string `json:"session,omitempty"`
 	Task    string `json:"task,omitempty"`
+	Grant   string `json:"grant,omitempty"` // id of the grant: what allowed an action, or what the line tells of
 
 	// Of an action.
 	Verdict    string    `json:"verdict,omitempty"` // allow, deny, audit

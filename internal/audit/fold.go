@@ -24,7 +24,7 @@ type fold struct {
 }
 
 func foldKeyOf(ev *Event) foldKey {
-	return foldKey{ev.Agent, ev.Session, ev.Verdict, ev.Operation, objectText(ev), ev.Rule + "\x00" + ev.Reason}
+	return foldKey{ev.Agent, ev.Session, ev.Verdict, ev.Operation, objectText(ev), ev.Rule + "\x00" + ev.Reason + "\x00" + ev.Grant}
 }
 
 // repeated says whether ev only repeats the event before, and counts it if so.

@@ -165,10 +165,15 @@ func (o *Object) text() string {
 	return strings.Join(strings.Fields(Escape(o.Type+" "+o.Family+" "+o.Protocol)), " ")
 }
 
-// whyText is the rule that decided, or the reason where none did.
+// whyText is the rule that decided, or the grant, or the reason where none did.
 func whyText(ev *Event) string {
 	why := Escape(ev.Rule)
 	switch {
+	case why == "" && ev.Grant != "":
+		why = "grant " + Escape(ev.Grant)
+		if ev.Verdict != "allow" {
+			why += ": " + Escape(ev.Reason)
+		}
 	case why == "" && ev.Reason == "default":
 		why = "no rule allows it"
 	case why == "":
@@ -193,6 +198,9 @@ func processText(ev *Event) string {
 // noteText is the line of an event that is no action.
 func noteText(ev *Event) string {
 	parts := []string{Printable(ev.Message)}
+	if ev.Grant != "" {
+		parts = append(parts, "grant="+Escape(ev.Grant))
+	}
 	if ev.Session != "" {
 		parts = append(parts, "session="+Escape(ev.Session))
 	}

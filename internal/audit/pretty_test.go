@@ -47,6 +47,14 @@ func TestPrintLines(t *testing.T) {
 			e.Operation, e.Access, e.Reason, e.Executable = "rename", nil, "wider", "/bin/\xff"
 			e.Object, e.Target = &Object{Path: "/a\nDENY x\x1b[2J"}, &Object{Path: `b\c`, Cut: true}
 		}),
+		"… allow rev open read,write /a grant g-1 /bin/cat[7]": act(func(e *Event) {
+			e.Verdict, e.Reason, e.Grant = "allow", "grant", "g-1"
+		}),
+		`… DENY rev open read,write /a grant g\n1: ended /bin/cat[7]`: act(func(e *Event) {
+			e.Reason, e.Grant = "ended", "g\n1"
+		}),
+		"… grant rev grant ended grant=g-1 session=s-1 how=expired": {Kind: Grant, Time: epoch, Agent: LocalAgents + "rev",
+			Session: "s-1", Grant: "g-1", Message: "grant ended", Fields: map[string]string{"how": "expired"}},
 		"… DENY rev signal process 9 privilege /bin/cat[7]": act(func(e *Event) {
 			e.Operation, e.Access, e.Reason, e.Object = "signal", nil, "privilege", &Object{Type: "process", PID: 9}
 		}),

@@ -18,8 +18,11 @@ type Metrics struct {
 	Generation      prometheus.Gauge // of the policies in force
 	LastApplied     prometheus.Gauge // Unix time, seconds
 	LogBytes        prometheus.Counter
+	Grants          prometheus.Gauge // that live
+	GrantsIssued    prometheus.Counter
 
-	dropped *prometheus.CounterVec
+	grantsEnded *prometheus.CounterVec
+	dropped     *prometheus.CounterVec
 }
 
 // Build is what bailiff_build_info says.
@@ -41,6 +44,13 @@ func New(b Build, source Source) *Metrics {
 			Name: "bailiff_policy_last_applied_timestamp_seconds", Help: "When policies were last applied or deleted, in Unix time."}),
 		LogBytes: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "bailiff_log_bytes_written_total", Help: "Bytes written to the event log."}),
+		Grants: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "bailiff_grants", Help: "Grants that have not ended."}),
+		GrantsIssued: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "bailiff_grants_issued_total", Help: "Grants issued since the daemon started."}),
+		grantsEnded: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "bailiff_grants_ended_total", Help: "Grants that the daemon saw the end of, by how they ended."},
+			[]string{"how"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "bailiff_events_dropped_total", Help: "Events that are not in the log, by where they were lost: kernel, queue or write."},
 			[]string{"agent", "stage"}),
@@ -50,10 +60,15 @@ func New(b Build, source Source) *Metrics {
 		ConstLabels: prometheus.Labels{"version": b.Version, "goversion": runtime.Version(), "tier": b.Tier}})
 	info.Set(1)
 	m.Registry.MustRegister(m.SessionsStarted, m.Generation, m.LastApplied, m.LogBytes, m.dropped, info,
+		m.Grants, m.GrantsIssued, m.grantsEnded,
 		newCollector(source),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
+
+// GrantEnded counts a grant that ended: expired, used up, revoked, session ended
+// or lost.
+func (m *Metrics) GrantEnded(how string) { m.grantsEnded.WithLabelValues(label(how)).Inc() }
 
 // Drop counts n events that were lost at a stage: kernel, queue or write.
 func (m *Metrics) Drop(agent, stage string, n uint64) {

@@ -46,6 +46,9 @@ func TestScrape(t *testing.T) {
 	m.Generation.Set(7)
 	m.LastApplied.Set(1.75e9)
 	m.LogBytes.Add(1000)
+	m.Grants.Set(2)
+	m.GrantsIssued.Add(3)
+	m.GrantEnded("used up")
 	var notReady error
 	s, err := Listen(ServerOptions{Address: "127.0.0.1:0", Gatherer: m.Registry, Ready: func() error { return notReady }})
 	if err != nil {
@@ -69,6 +72,7 @@ func TestScrape(t *testing.T) {
 		`bailiff_decision_duration_seconds_bucket{le="6.4e-08"} 1`,
 		`bailiff_decision_duration_seconds_count 3`,
 		`bailiff_log_bytes_written_total 1000`,
+		`bailiff_grants 2`, `bailiff_grants_issued_total 3`, `bailiff_grants_ended_total{how="used up"} 1`,
 		`tier="full",version="v1"} 1`,
 		`go_goroutines `, `process_open_fds `,
 	} {
@@ -97,6 +101,7 @@ func TestScrape(t *testing.T) {
 func TestNamesFollowConventions(t *testing.T) {
 	m := New(Build{}, snapshot)
 	m.Drop("a", "kernel", 1)
+	m.GrantEnded("expired")
 	problems, err := testutil.GatherAndLint(m.Registry)
 	if err != nil {
 		t.Fatal(err)
