@@ -158,14 +158,25 @@ func compareFile(t *testing.T, g generator, ref *Reference, r *Ruleset) {
 	for bit := range NumAccess {
 		right := Access(1) << bit
 		want := ref.File(path, right)
-		got := Decision{Allow: state.Allow&right != 0, Guard: state.Guard&right != 0, Rule: state.Rule[bit]}
+		got, err := r.JudgePath(objectText(path), right)
+		if err != nil {
+			t.Fatal(err)
+		}
 		if got != want {
 			t.Fatalf("%q %s: compiled %+v (%s), reference %+v (%s)", path, right, got, r.Rules[got.Rule].Text, want, ref.Rule(want.Rule).Text)
 		}
-		if explicit := want.Rule != 0 && !want.Allow; explicit != (state.Deny&right != 0) {
+		if got.Explicit() != (state.Deny&right != 0) {
 			t.Fatalf("%q %s: Deny bit is %v", path, right, state.Deny&right != 0)
 		}
 	}
+}
+
+// objectText is the text of components, as JudgePath takes it.
+func objectText(components []string) string {
+	if len(components) == 2 && components[0] == abstractName {
+		return "@" + components[1]
+	}
+	return "/" + strings.Join(components, "/")
 }
 
 func compareNet(t *testing.T, g generator, ref *Reference, r *Ruleset) {
@@ -174,10 +185,7 @@ func compareNet(t *testing.T, g generator, ref *Reference, r *Ruleset) {
 	port := pick[uint16](g, 0, 79, 80, 81, 443, 444, 7999, 8000, 8050, 8100, 8101, 65535)
 	direction, transport := pick(g, Outbound, Inbound), pick(g, TCP, UDP)
 	want := ref.Net(direction, addr, port, transport)
-	var got Decision
-	if rng, ok := r.Net.Lookup(direction, addr, port, transport); ok {
-		got = Decision{Allow: rng.Allow, Guard: rng.Guard, Rule: rng.Rule}
-	}
+	got := r.JudgeAddress(direction, netip.AddrPortFrom(addr, port), transport)
 	if got != want {
 		t.Fatalf("%v %s %d/%d: compiled %+v (%s), reference %+v (%s)", direction, addr, port, transport, got, r.Rules[got.Rule].Text, want, r.Rules[want.Rule].Text)
 	}

@@ -19,6 +19,7 @@ type Reference struct {
 type Decision struct {
 	Allow bool
 	Guard bool       // denied by a Guardrail
+	Right Access     // of a path: the right it is about, one bit
 	Rule  RuleNumber // as in the compiled Ruleset of the same documents; 0: the default deny
 }
 
@@ -43,7 +44,7 @@ func (e *Reference) File(components []string, right Access) Decision {
 	for i := range e.rules.files {
 		r := &e.rules.files[i]
 		if r.pattern.file && r.pattern.above(components) {
-			return Decision{} // nothing is below a file
+			return Decision{Right: right} // nothing is below a file
 		}
 		if r.access&right == 0 {
 			continue
@@ -54,9 +55,9 @@ func (e *Reference) File(components []string, right Access) Decision {
 		}
 	}
 	if best == nil {
-		return Decision{}
+		return Decision{Right: right}
 	}
-	return Decision{Allow: !best.deny, Guard: best.guard, Rule: best.number}
+	return Decision{Allow: !best.deny, Guard: best.guard, Right: right, Rule: best.number}
 }
 
 // outranks reports whether a rule that matched depth components wins over
