@@ -264,7 +264,13 @@ func parsePorts(v *yaml.Node) (PortSpan, error) {
 	if v.Kind != yaml.ScalarNode {
 		return PortSpan{}, errors.New(`it is no port: write a number, or a range as "8000-8099"`)
 	}
-	low, high, ranged := strings.Cut(v.Value, "-")
+	return ParsePorts(v.Value)
+}
+
+// ParsePorts returns the ports of "443" or "8000-8099". The error says what would
+// be right.
+func ParsePorts(text string) (PortSpan, error) {
+	low, high, ranged := strings.Cut(text, "-")
 	if !ranged {
 		high = low
 	}
