@@ -96,6 +96,7 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 	}
 	answer := &controlv1.LaunchResponse{
 		Tier: d.tier(), DropEnvironment: ruleset.Env.Drop, SetEnvironment: ruleset.Env.Set,
+		Capabilities: uint64(ruleset.Capabilities),
 	}
 	if !d.kernel.Full() {
 		if err := d.degrade(answer, ruleset, docs); err != nil {
@@ -121,7 +122,7 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("the session could not be started: %w: see bailiffd's log", err))
 	}
 	d.metrics.SessionsStarted.Inc()
-	d.recordStart(s, answer.Warnings)
+	d.recordStart(s, answer)
 	answer.Session = d.describe(s)
 	return answer, nil
 }
@@ -190,13 +191,16 @@ func (d *Daemon) degrade(answer *controlv1.LaunchResponse, r *policy.Ruleset, do
 	return nil
 }
 
-func (d *Daemon) recordStart(s *session, warnings []string) {
+func (d *Daemon) recordStart(s *session, answer *controlv1.LaunchResponse) {
 	fields := map[string]string{"command": strings.Join(s.Command, " "), "tier": s.Tier}
 	for k, v := range s.Context {
 		fields["context."+k] = v
 	}
-	if len(warnings) > 0 {
-		fields["not_enforced"] = fmt.Sprintf("%d rules; see bailiff policy list", len(warnings))
+	if n := len(answer.Warnings); n > 0 {
+		fields["not_enforced"] = fmt.Sprintf("%d rules; see bailiff policy list", n)
+	}
+	if kept := policy.Capabilities(answer.Capabilities); kept != 0 {
+		fields["capabilities"] = kept.String()
 	}
 	uid := int(s.UID)
 	d.audit.Write(audit.Event{

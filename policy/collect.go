@@ -18,6 +18,7 @@ type ruleList struct {
 	self     RuleNumber
 	policies int // AgentPolicies
 	audit    bool
+	caps     Capabilities
 	env      Environment
 	problems Problems
 }
@@ -76,6 +77,7 @@ func (l *ruleList) addDocument(d *Document) {
 	}
 	l.policies++
 	l.audit = l.audit && d.Policy.Mode == Audit
+	l.caps |= d.Policy.Capabilities
 	for _, use := range d.Policy.Presets {
 		preset, err := loadPreset(use.Name)
 		if err != nil {
@@ -86,6 +88,7 @@ func (l *ruleList) addDocument(d *Document) {
 		}
 		src := source{doc: d, name: d.Name, preset: &use}
 		src.addTo(l, preset.Policy.Files, nil)
+		l.caps |= preset.Policy.Capabilities
 	}
 }
 

@@ -31,7 +31,7 @@ func (l *ruleList) compile(agent string) *Ruleset {
 		})
 		return nil
 	}
-	r := &Ruleset{Agent: agent, Audit: l.audit, Rules: l.rules, Self: l.self, Env: l.env}
+	r := &Ruleset{Agent: agent, Audit: l.audit, Rules: l.rules, Self: l.self, Capabilities: l.caps, Env: l.env}
 	var err error
 	if r.Files, err = buildAutomaton(l.files); err != nil {
 		l.problems = append(l.problems, l.limit(err))

@@ -14,12 +14,12 @@ var laterFields = [...]string{"tools", "requests"}
 func (d *decoder) agentSpec(n *yaml.Node) AgentPolicySpec {
 	var spec AgentPolicySpec
 	if d.preset {
-		d.object(n, "spec", []string{"files", "environment"}, func(key string, v *yaml.Node) {
+		d.object(n, "spec", []string{"capabilities", "files", "environment"}, func(key string, v *yaml.Node) {
 			d.sharedField(key, v, &spec)
 		})
 		return spec
 	}
-	known := []string{"subject", "mode", "presets", "files", "network", "environment"}
+	known := []string{"subject", "mode", "presets", "capabilities", "files", "network", "environment"}
 	seen := d.object(d.withoutLater(n), "spec", known, func(key string, v *yaml.Node) {
 		d.sharedField(key, v, &spec)
 	})
@@ -37,6 +37,8 @@ func (d *decoder) sharedField(key string, v *yaml.Node, spec *AgentPolicySpec) {
 		spec.Mode = Mode(d.word(v, "mode", string(Enforce), string(Audit)))
 	case "presets":
 		spec.Presets = d.presets(v)
+	case "capabilities":
+		spec.Capabilities = d.capabilities(v)
 	case "files":
 		spec.Files = d.fileLines(v)
 	case "network":
@@ -177,4 +179,22 @@ func (d *decoder) presets(n *yaml.Node) []PresetUse {
 		uses = append(uses, PresetUse{Name: name, Pos: d.pos(v)})
 	})
 	return uses
+}
+
+func (d *decoder) capabilities(n *yaml.Node) (set Capabilities) {
+	d.list(n, "capabilities", func(v *yaml.Node) {
+		word, ok := d.text(v, "a capability")
+		if !ok {
+			return
+		}
+		c, problem, fix := ParseCapability(word)
+		switch {
+		case c == 0:
+			d.errorf(v, fix, "capability %q %s", word, problem)
+		case set&c != 0:
+			d.errorf(v, "remove one of them", "capability %s is given twice", c)
+		}
+		set |= c
+	})
+	return set
 }

@@ -21,9 +21,9 @@ func (r *Ruleset) digest() [32]byte {
 	h := sha256.New()
 	// A hash's Write returns no error.
 	w := &digestWriter{w: bufio.NewWriterSize(h, 64<<10)}
-	w.text("bailiff ruleset 1")
+	w.text("bailiff ruleset 2")
 	w.text(r.Agent)
-	w.num(boolByte(r.Audit), r.Self)
+	w.num(boolByte(r.Audit), r.Self, r.Capabilities)
 	w.num(uint64(len(r.Rules)))
 	for i := range r.Rules {
 		rule := &r.Rules[i]

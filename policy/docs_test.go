@@ -70,7 +70,7 @@ func TestSchemaKnowsEveryField(t *testing.T) {
 	if len(decoded.OneOf) != 2 || decoded.OneOf[0].Title != "AgentPolicy" || decoded.OneOf[1].Title != "Guardrail" {
 		t.Errorf("alternatives are %+v", decoded.OneOf)
 	}
-	for def, fields := range map[string]int{"AgentPolicySpec": 6, "GuardrailSpec": 3, "FileLine": 3, "NetworkLine": 9, "Environ": 2, "Subject": 1, "Metadata": 1} {
+	for def, fields := range map[string]int{"AgentPolicySpec": 7, "GuardrailSpec": 3, "FileLine": 3, "NetworkLine": 9, "Environ": 2, "Subject": 1, "Metadata": 1} {
 		d := decoded.Defs[def]
 		if len(d.Properties) != fields {
 			t.Errorf("%s has the fields %v, want %d", def, d.Properties, fields)

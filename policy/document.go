@@ -71,6 +71,10 @@ type AgentPolicySpec struct {
 	// Presets are named sets of lines that ship with this build. They are added
 	// to the policy's own.
 	Presets []PresetUse `json:"presets,omitempty"`
+	// Capabilities are those that the session keeps of what its user has. Without
+	// it a session has none, even one of root's. Names are as in capabilities(7), with
+	// or without CAP_, in any case; those of several policies add up.
+	Capabilities Capabilities `json:"capabilities,omitempty"`
 	// Files says what may be done to which paths.
 	Files []FileLine `json:"files,omitempty"`
 	// Network says what may be connected to and listened on.

@@ -53,8 +53,9 @@ func buildReference(schema *jsonschema.Schema) ([]byte, error) {
 			}
 			return words + " " + about, nil
 		},
-		"limits":  limits,
-		"presets": presets,
+		"limits":       limits,
+		"presets":      presets,
+		"capabilities": policy.CapabilityTable,
 	}).ParseFiles("testdata/reference.md.tmpl")
 	if err != nil {
 		return nil, fmt.Errorf("parse reference template: %w", err)
@@ -98,6 +99,8 @@ func form(s *jsonschema.Schema) string {
 			words = append(words, fmt.Sprintf("`%v`", e))
 		}
 		return strings.Join(words, ", ")
+	case len(s.AnyOf) > 0:
+		return form(s.AnyOf[0])
 	case len(s.OneOf) > 0:
 		return "number or range"
 	case s.Type == "array":

@@ -65,14 +65,15 @@ type Position struct {
 // data, independent of any host. A kernel decides by it; Evaluate (the
 // reference evaluator) decides the same without compiling.
 type Ruleset struct {
-	Agent  string // the SPIFFE ID it is for, or a pattern ending in "/*"
-	Audit  bool   // allow, and record what would have been denied; guardrails deny all the same
-	Rules  []Rule // Rules[0] is the default deny
-	Files  Automaton
-	Net    NetTable
-	Self   RuleNumber // the `to: self` rule, or 0
-	Env    Environment
-	Digest [32]byte // SHA-256 over everything that decides; equal rulesets have equal digests
+	Agent        string // the SPIFFE ID it is for, or a pattern ending in "/*"
+	Audit        bool   // allow, and record what would have been denied; guardrails deny all the same
+	Rules        []Rule // Rules[0] is the default deny
+	Files        Automaton
+	Net          NetTable
+	Self         RuleNumber   // the `to: self` rule, or 0
+	Capabilities Capabilities // what a session may keep of its user's
+	Env          Environment
+	Digest       [32]byte // SHA-256 over everything that decides; equal rulesets have equal digests
 }
 
 // Environment says which variables the launcher drops (globs over names) and

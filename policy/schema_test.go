@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"unicode"
 
 	"github.com/invopop/jsonschema"
 
@@ -72,6 +73,10 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 		one := uint64(1)
 		word.Enum = anys((policy.Read | policy.Write | policy.Create | policy.Delete | policy.Execute).Words())
 		return &jsonschema.Schema{Type: "array", Items: word, MinItems: &one, UniqueItems: true}
+	case reflect.TypeFor[policy.Capabilities]():
+		word.Enum = anys(policy.CapabilityNames())
+		item := &jsonschema.Schema{AnyOf: []*jsonschema.Schema{word, {Type: "string", Pattern: capabilityPattern()}}}
+		return &jsonschema.Schema{Type: "array", Items: item}
 	case reflect.TypeFor[policy.Mode]():
 		word.Enum = []any{policy.Enforce, policy.Audit}
 	case reflect.TypeFor[policy.PresetUse]():
@@ -89,6 +94,26 @@ func mapType(t reflect.Type) *jsonschema.Schema {
 		return nil
 	}
 	return word
+}
+
+// capabilityPattern matches the names in any case, with or without CAP_.
+func capabilityPattern() string {
+	either := func(name string) string {
+		var b strings.Builder
+		for _, r := range name {
+			if r == '_' {
+				b.WriteRune(r)
+				continue
+			}
+			fmt.Fprintf(&b, "[%c%c]", r, unicode.ToLower(r))
+		}
+		return b.String()
+	}
+	var names []string
+	for _, name := range policy.CapabilityNames() {
+		names = append(names, either(name))
+	}
+	return "^(" + either("CAP_") + ")?(" + strings.Join(names, "|") + ")$"
 }
 
 func anys(words []string) []any {

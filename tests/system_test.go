@@ -19,6 +19,7 @@ func TestSystem(t *testing.T) {
 		{"cgroup", testCgroup},
 		{"stale pins", testStalePins},
 		{"input", testInput},
+		{"capabilities", testCapabilities},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
 	}

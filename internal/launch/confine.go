@@ -55,6 +55,10 @@ func (o *order) carryOut(joined func(session string) error) *Error {
 		return failure(ExitFailed, "confine session %s: %v", session, err)
 	}
 	warn(append(answer.GetWarnings(), warnings...))
+	// Before the search: what these capabilities could find, the exec can't.
+	if err := keepCapabilities(answer.GetCapabilities()); err != nil {
+		return failure(ExitFailed, "confine session %s: %v", session, err)
+	}
 	environ := environment(os.Environ(), answer.GetDropEnvironment(), o.Identity, o.additions(answer))
 	file, missing := search(o.Command[0], environ)
 	if missing != nil {

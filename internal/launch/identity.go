@@ -85,8 +85,15 @@ func fromPasswd(u *user.User) (*Identity, error) {
 	return id, nil
 }
 
-// assume makes every thread of this process run as id, for good.
+// assume makes every thread of this process run as id, for good. A user other
+// than root has nothing to keep, so that the bounding set is emptied while that
+// can be done.
 func (id *Identity) assume() error {
+	if id.UID != 0 {
+		if err := limitBounding(0); err != nil {
+			return err
+		}
+	}
 	if err := syscall.Setgroups(id.Groups); err != nil {
 		return fmt.Errorf("set groups: %w", err)
 	}

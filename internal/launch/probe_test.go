@@ -29,6 +29,13 @@ func probe(args []string) int {
 		for _, c := range refusedCalls() {
 			fmt.Println(c.name, int(c.do()))
 		}
+	case "capabilities":
+		set, err := permitted()
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		fmt.Printf("%x\n", set)
 	case "neighbours":
 		if err := neighbours(); err != nil {
 			fmt.Println(err)

@@ -102,8 +102,9 @@ type LaunchResponse struct {
 	Tier            string                 `protobuf:"bytes,2,opt,name=tier,proto3" json:"tier,omitempty"`                                              // "full" or "basic"
 	DropEnvironment []string               `protobuf:"bytes,3,rep,name=drop_environment,json=dropEnvironment,proto3" json:"drop_environment,omitempty"` // globs over variable names
 	SetEnvironment  map[string]string      `protobuf:"bytes,4,rep,name=set_environment,json=setEnvironment,proto3" json:"set_environment,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	Landlock        *Landlock              `protobuf:"bytes,5,opt,name=landlock,proto3" json:"landlock,omitempty"` // set on the basic tier: the process must apply it before it execs
-	Warnings        []string               `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"` // what this host does not enforce of the policy
+	Landlock        *Landlock              `protobuf:"bytes,5,opt,name=landlock,proto3" json:"landlock,omitempty"`          // set on the basic tier: the process must apply it before it execs
+	Warnings        []string               `protobuf:"bytes,6,rep,name=warnings,proto3" json:"warnings,omitempty"`          // what this host does not enforce of the policy
+	Capabilities    uint64                 `protobuf:"varint,7,opt,name=capabilities,proto3" json:"capabilities,omitempty"` // those that the process may keep of its user's: bit n is number n, as in capabilities(7)
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -178,6 +179,13 @@ func (x *LaunchResponse) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *LaunchResponse) GetCapabilities() uint64 {
+	if x != nil {
+		return x.Capabilities
+	}
+	return 0
 }
 
 // Landlock is what the launcher must restrict itself to on the basic tier.
@@ -1783,14 +1791,15 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\acommand\x18\x04 \x03(\tR\acommand\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x80\x03\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x03\n" +
 	"\x0eLaunchResponse\x125\n" +
 	"\asession\x18\x01 \x01(\v2\x1b.bailiff.control.v1.SessionR\asession\x12\x12\n" +
 	"\x04tier\x18\x02 \x01(\tR\x04tier\x12)\n" +
 	"\x10drop_environment\x18\x03 \x03(\tR\x0fdropEnvironment\x12_\n" +
 	"\x0fset_environment\x18\x04 \x03(\v26.bailiff.control.v1.LaunchResponse.SetEnvironmentEntryR\x0esetEnvironment\x128\n" +
 	"\blandlock\x18\x05 \x01(\v2\x1c.bailiff.control.v1.LandlockR\blandlock\x12\x1a\n" +
-	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x1aA\n" +
+	"\bwarnings\x18\x06 \x03(\tR\bwarnings\x12\"\n" +
+	"\fcapabilities\x18\a \x01(\x04R\fcapabilities\x1aA\n" +
 	"\x13SetEnvironmentEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"B\n" +
