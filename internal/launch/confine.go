@@ -87,6 +87,9 @@ func (o *order) prepare() error {
 	if err := forbidCores(); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
+	if err := readOnlyMaps(); err != nil {
+		return err
+	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("set no_new_privs: %w", err)
 	}

@@ -5,6 +5,7 @@ package launch
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -166,6 +167,21 @@ func TestLimitsAreTheCallers(t *testing.T) {
 	cmd.Args = append([]string{"sh", "-c", "ulimit -S -n 256; umask 031; cd /usr; exec \"$@\"", "sh", cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 	if r := finish(t, cmd); r.stdout != "256\n0031\n/usr\n" {
+		t.Errorf("got %+v", r)
+	}
+}
+
+// TestInheritedPersonality: what is mapped to be read stays that, whoever wanted
+// it otherwise before the session; the rest of it is kept.
+func TestInheritedPersonality(t *testing.T) {
+	setarch, err := exec.LookPath("setarch")
+	if err != nil {
+		t.Skip("setarch is missing")
+	}
+	cmd := newDaemon(t).parent(t, Options{Command: []string{"cat", "/proc/self/personality"}})
+	cmd.Args = append([]string{"setarch", "-X", "-R", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = setarch
+	if r := finish(t, cmd); r.stdout != "00040000\n" {
 		t.Errorf("got %+v", r)
 	}
 }

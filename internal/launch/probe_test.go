@@ -75,6 +75,7 @@ func refusedCalls() []rawCall {
 		{"init_module", unix.SYS_INIT_MODULE}, {"finit_module", unix.SYS_FINIT_MODULE}, {"delete_module", unix.SYS_DELETE_MODULE},
 		{"kexec_load", unix.SYS_KEXEC_LOAD}, {"reboot", unix.SYS_REBOOT}, {"fanotify_init", unix.SYS_FANOTIFY_INIT}, {"clock_settime", unix.SYS_CLOCK_SETTIME},
 		{"unshare all", unix.SYS_UNSHARE}, {"clone into namespaces", unix.SYS_CLONE},
+		{"lookup_dcookie", unix.SYS_LOOKUP_DCOOKIE}, {"pidfd_getfd", unix.SYS_PIDFD_GETFD}, {"syslog", unix.SYS_SYSLOG}, {"vhangup", unix.SYS_VHANGUP},
 	} {
 		calls = append(calls, rawCall{c.name, c.call, nothing, unix.EPERM})
 	}
@@ -84,10 +85,11 @@ func refusedCalls() []rawCall {
 	}{
 		{"io_uring_setup", unix.SYS_IO_URING_SETUP}, {"io_uring_enter", unix.SYS_IO_URING_ENTER}, {"io_uring_register", unix.SYS_IO_URING_REGISTER},
 		{"clone3", unix.SYS_CLONE3}, {"keyctl", unix.SYS_KEYCTL}, {"add_key", unix.SYS_ADD_KEY}, {"request_key", unix.SYS_REQUEST_KEY},
+		{"remap_file_pages", unix.SYS_REMAP_FILE_PAGES}, {"file_setattr", unix.SYS_FILE_SETATTR},
 	} {
 		calls = append(calls, rawCall{c.name, c.call, nothing, unix.ENOSYS})
 	}
-	return append(calls, refusedSockets()...)
+	return append(append(calls, refusedSockets()...), refusedRequests()...)
 }
 
 func refusedSockets() []rawCall {
@@ -112,14 +114,44 @@ func refusedSockets() []rawCall {
 		socket("seqpacket", unix.AF_INET, unix.SOCK_SEQPACKET, 0, unix.ESOCKTNOSUPPORT),
 		socket("netfilter", unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_NETFILTER, unix.EPROTONOSUPPORT),
 		{"socketpair", unix.SYS_SOCKETPAIR, [3]uintptr{unix.AF_TIPC, unix.SOCK_STREAM, 0}, unix.EAFNOSUPPORT},
-		{"TIOCSTI", unix.SYS_IOCTL, [3]uintptr{bad, unix.TIOCSTI, 0}, unix.EPERM},
-		{"TIOCSTI, high bits", unix.SYS_IOCTL, [3]uintptr{bad, high | unix.TIOCSTI, 0}, unix.EPERM},
-		{"TIOCLINUX", unix.SYS_IOCTL, [3]uintptr{bad, unix.TIOCLINUX, 0}, unix.EPERM},
-		{"IPV6_RTHDR", unix.SYS_SETSOCKOPT, [3]uintptr{bad, unix.IPPROTO_IPV6, unix.IPV6_RTHDR}, unix.EPERM},
-		{"IP_OPTIONS", unix.SYS_SETSOCKOPT, [3]uintptr{bad, unix.IPPROTO_IP, unix.IP_OPTIONS}, unix.EPERM},
-		{"unshare user", unix.SYS_UNSHARE, [3]uintptr{unix.CLONE_NEWUSER, 0, 0}, unix.EPERM},
-		{"unshare time", unix.SYS_UNSHARE, [3]uintptr{unix.CLONE_NEWTIME, 0, 0}, unix.EPERM},
 	}
+}
+
+// refusedRequests are options of sockets, ioctls and the calls that are refused
+// with some flags.
+func refusedRequests() (calls []rawCall) {
+	const high = 1 << 32
+	for _, c := range []struct {
+		name        string
+		level, what uintptr
+	}{
+		{"SO_MARK", unix.SOL_SOCKET, unix.SO_MARK}, {"SO_BINDTODEVICE", unix.SOL_SOCKET, unix.SO_BINDTODEVICE},
+		{"SO_BINDTOIFINDEX", unix.SOL_SOCKET, unix.SO_BINDTOIFINDEX}, {"SO_ATTACH_BPF", unix.SOL_SOCKET, unix.SO_ATTACH_BPF},
+		{"SO_ATTACH_REUSEPORT_EBPF", unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_EBPF},
+		{"IP_OPTIONS", unix.IPPROTO_IP, unix.IP_OPTIONS}, {"IP_TRANSPARENT", unix.IPPROTO_IP, unix.IP_TRANSPARENT},
+		{"IP_UNICAST_IF", unix.IPPROTO_IP, unix.IP_UNICAST_IF}, {"IP_XFRM_POLICY", unix.IPPROTO_IP, unix.IP_XFRM_POLICY},
+		{"IPV6_RTHDR", unix.IPPROTO_IPV6, unix.IPV6_RTHDR}, {"IPV6_HOPOPTS", unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS},
+		{"IPV6_DSTOPTS", unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS}, {"IPV6_TRANSPARENT", unix.IPPROTO_IPV6, unix.IPV6_TRANSPARENT},
+		{"IPV6_UNICAST_IF", unix.IPPROTO_IPV6, ipv6UnicastIf}, {"IPV6_XFRM_POLICY", unix.IPPROTO_IPV6, unix.IPV6_XFRM_POLICY},
+		{"TCP_REPAIR", unix.IPPROTO_TCP, unix.TCP_REPAIR}, {"UDP_ENCAP", unix.IPPROTO_UDP, unix.UDP_ENCAP},
+		{"UDP_ENCAP, high bits", high | unix.IPPROTO_UDP, high | unix.UDP_ENCAP},
+	} {
+		calls = append(calls, rawCall{c.name, unix.SYS_SETSOCKOPT, [3]uintptr{bad, c.level, c.what}, unix.EPERM})
+	}
+	for _, c := range []struct {
+		name   string
+		number uintptr
+	}{
+		{"TIOCSTI", unix.TIOCSTI}, {"TIOCSTI, high bits", high | unix.TIOCSTI}, {"TIOCLINUX", unix.TIOCLINUX}, {"TIOCSETD", unix.TIOCSETD},
+		{"TIOCCONS", unix.TIOCCONS}, {"TIOCVHANGUP", unix.TIOCVHANGUP}, {"FIFREEZE", freeze}, {"FITHAW", thaw},
+	} {
+		calls = append(calls, rawCall{c.name, unix.SYS_IOCTL, [3]uintptr{bad, c.number, 0}, unix.EPERM})
+	}
+	return append(calls,
+		rawCall{"unshare user", unix.SYS_UNSHARE, [3]uintptr{unix.CLONE_NEWUSER, 0, 0}, unix.EPERM},
+		rawCall{"unshare time", unix.SYS_UNSHARE, [3]uintptr{unix.CLONE_NEWTIME, 0, 0}, unix.EPERM},
+		rawCall{"personality", unix.SYS_PERSONALITY, [3]uintptr{readImpliesExec, 0, 0}, unix.EPERM},
+		rawCall{"personality, with others", unix.SYS_PERSONALITY, [3]uintptr{readImpliesExec | 0x0040000, 0, 0}, unix.EPERM})
 }
 
 // neighbours are the calls next to the refused ones that programs live on.
@@ -151,7 +183,46 @@ func neighbours() error {
 	if udpErr == nil {
 		udp.Close()
 	}
-	return errors.Join(err, interfaces, pairs, one, udpErr, unix.Unshare(unix.CLONE_FILES))
+	return errors.Join(err, interfaces, pairs, one, udpErr, unix.Unshare(unix.CLONE_FILES), options(), personalities())
+}
+
+// options are those next to the refused ones, which are numbered alike in other
+// levels.
+func options() error {
+	udp, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(udp)
+	tcp, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(tcp)
+	_, err = unix.IoctlGetInt(udp, unix.TIOCINQ)
+	for _, o := range []struct{ fd, level, name int }{
+		{udp, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY}, {udp, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO}, {udp, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS},
+		{tcp, unix.IPPROTO_IP, unix.IP_TOS}, {tcp, unix.IPPROTO_IP, unix.IP_FREEBIND}, {tcp, unix.IPPROTO_TCP, unix.TCP_NODELAY},
+		{tcp, unix.SOL_SOCKET, unix.SO_REUSEADDR}, {tcp, unix.SOL_SOCKET, unix.SO_KEEPALIVE}, {udp, unix.SOL_SOCKET, unix.SO_BROADCAST},
+	} {
+		if e := unix.SetsockoptInt(o.fd, o.level, o.name, 1); e != nil {
+			err = errors.Join(err, fmt.Errorf("option %d of level %d: %w", o.name, o.level, e))
+		}
+	}
+	return err
+}
+
+// personalities: asking, and what debuggers and sanitizers ask for.
+func personalities() error {
+	const noRandomize = 0x0040000
+	old, _, errno := syscall.RawSyscall(unix.SYS_PERSONALITY, askPersonality, 0, 0)
+	if errno == 0 {
+		_, _, errno = syscall.RawSyscall(unix.SYS_PERSONALITY, old|noRandomize, 0, 0)
+	}
+	if errno != 0 {
+		return fmt.Errorf("personality: %w", errno)
+	}
+	return nil
 }
 
 func roundTrip(network, address string) error {

@@ -16,5 +16,6 @@ func machineRules() []callRule {
 	return []callRule{
 		{name: "iopl", call: unix.SYS_IOPL, errno: unix.EPERM, why: "raw access to devices' ports"},
 		{name: "ioperm", call: unix.SYS_IOPERM, errno: unix.EPERM, why: "raw access to devices' ports"},
+		{name: "uselib", call: unix.SYS_USELIB, errno: unix.ENOSYS, why: "maps a library in the way of a.out; nothing has used it for decades"},
 	}
 }

@@ -11,11 +11,11 @@ import (
 
 // Values that golang.org/x/sys/unix has no name for.
 const (
-	sockTypeMask     = 0xf // socket(2) and socketpair(2): the rest are flags
-	sockPacket       = 10  // AF_INET with this type is a packet socket
-	ipv6PktOptions   = 6   // IPV6_2292PKTOPTIONS
-	newNamespaces    = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
-	flowLabelManager = 32 // IPV6_FLOWLABEL_MGR
+	sockTypeMask    = 0xf       // socket(2) and socketpair(2): the rest are flags
+	sockPacket      = 10        // AF_INET with this type is a packet socket
+	readImpliesExec = 0x0400000 // personality(2): READ_IMPLIES_EXEC
+	askPersonality  = 1<<32 - 1 // what is asked with all bits set changes nothing
+	newNamespaces   = unix.CLONE_NEWNS | unix.CLONE_NEWCGROUP | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC | unix.CLONE_NEWUSER | unix.CLONE_NEWPID | unix.CLONE_NEWNET
 )
 
 // callRules is everything the filter refuses, and why.
@@ -23,7 +23,8 @@ const (
 // ENOSYS is for calls with an older way to do the same, which programs then
 // take; EPERM is what an unprivileged user gets for them anyway.
 func callRules() []callRule {
-	return slices.Concat(ringRules(), socketRules(), optionRules(), namespaceRules(), mountRules(), kernelRules(), machineRules())
+	return slices.Concat(ringRules(), socketRules(), optionRules(), requestRules(), namespaceRules(), mountRules(),
+		codeRules(), kernelRules(), machineRules())
 }
 
 func ringRules() []callRule {
@@ -67,23 +68,6 @@ func socketRules() []callRule {
 	}
 }
 
-// optionRules refuse what makes a packet go elsewhere than the address that
-// the hooks saw, and input made up for a terminal.
-func optionRules() []callRule {
-	option := func(why string, level uint32, names ...uint32) callRule {
-		return callRule{name: "setsockopt", call: unix.SYS_SETSOCKOPT, errno: unix.EPERM, why: why, when: []match{
-			{arg: 1, op: oneOf, mask: ^uint32(0), values: []uint32{level}},
-			{arg: 2, op: oneOf, mask: ^uint32(0), values: names},
-		}}
-	}
-	return []callRule{
-		option("IPv4 source routes", unix.IPPROTO_IP, unix.IP_OPTIONS),
-		option("IPv6 routing headers", unix.IPPROTO_IPV6, unix.IPV6_RTHDR, unix.IPV6_RTHDRDSTOPTS, ipv6PktOptions, flowLabelManager),
-		{name: "ioctl", call: unix.SYS_IOCTL, errno: unix.EPERM, why: "typing into the terminal of whoever started the session",
-			when: []match{{arg: 1, op: oneOf, mask: ^uint32(0), values: []uint32{unix.TIOCSTI, unix.TIOCLINUX}}}},
-	}
-}
-
 func namespaceRules() []callRule {
 	const why = "a new namespace comes with its own privileges and its own view of paths"
 	return []callRule{
@@ -120,6 +104,19 @@ func mountRules() []callRule {
 		callRule{name: "fanotify_init", call: unix.SYS_FANOTIFY_INIT, errno: unix.EPERM, why: "hands out open files of the whole mount"})
 }
 
+// codeRules refuse ways to executable memory that no hook sees: a mapping to read
+// that becomes one to execute because the process asked for that beforehand, and
+// remapping, which before 6.12 asked no hook at all.
+func codeRules() []callRule {
+	return []callRule{
+		{name: "personality", call: unix.SYS_PERSONALITY, errno: unix.EPERM, why: "makes executable what was mapped to be read", when: []match{
+			{arg: 0, op: anyBits, mask: readImpliesExec},
+			{arg: 0, op: noneOf, mask: ^uint32(0), values: []uint32{askPersonality}},
+		}},
+		{name: "remap_file_pages", call: unix.SYS_REMAP_FILE_PAGES, errno: unix.ENOSYS, why: "maps a file anew, past the hooks; nothing has used it for years"},
+	}
+}
+
 func kernelRules() []callRule {
 	const (
 		code = "runs code in the kernel"
@@ -135,6 +132,11 @@ func kernelRules() []callRule {
 		{name: "delete_module", call: unix.SYS_DELETE_MODULE, errno: unix.EPERM, why: code},
 		{name: "kexec_load", call: unix.SYS_KEXEC_LOAD, errno: unix.EPERM, why: code},
 		{name: "kexec_file_load", call: unix.SYS_KEXEC_FILE_LOAD, errno: unix.EPERM, why: code},
+		{name: "lookup_dcookie", call: unix.SYS_LOOKUP_DCOOKIE, errno: unix.EPERM, why: "names files of other processes, for profilers"},
+		{name: "pidfd_getfd", call: unix.SYS_PIDFD_GETFD, errno: unix.EPERM, why: "takes open files and sockets out of another process"},
+		{name: "file_setattr", call: unix.SYS_FILE_SETATTR, errno: unix.ENOSYS, why: "changes a file's attributes past the hooks that see the older way, an ioctl"},
+		{name: "syslog", call: unix.SYS_SYSLOG, errno: unix.EPERM, why: "the kernel's log tells of all that runs on the host"},
+		{name: "vhangup", call: unix.SYS_VHANGUP, errno: unix.EPERM, why: "hangs up the terminal of whoever started the session"},
 		{name: "add_key", call: unix.SYS_ADD_KEY, errno: unix.ENOSYS, why: keys},
 		{name: "request_key", call: unix.SYS_REQUEST_KEY, errno: unix.ENOSYS, why: keys},
 		{name: "keyctl", call: unix.SYS_KEYCTL, errno: unix.ENOSYS, why: keys},

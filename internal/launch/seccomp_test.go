@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -88,7 +89,9 @@ func probing(t *testing.T, args ...string) result {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return finish(t, exec.Command(self, append([]string{probeMode}, args...)...))
+	cmd := exec.Command(self, append([]string{probeMode}, args...)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // a call that gets through finds no terminal
+	return finish(t, cmd)
 }
 
 func TestRefusedCalls(t *testing.T) {

@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"fmt"
 	"os"
 	"syscall"
 	"unsafe"
@@ -40,6 +41,19 @@ func (s Status) Exit() {
 // the kernel doesn't start the program either.
 func forbidCores() error {
 	return unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1})
+}
+
+// readOnlyMaps ends what a session may not ask for and could have inherited: that
+// what is mapped to be read may be executed.
+func readOnlyMaps() error {
+	old, _, errno := unix.RawSyscall(unix.SYS_PERSONALITY, askPersonality, 0, 0)
+	if errno == 0 && old&readImpliesExec != 0 {
+		_, _, errno = unix.RawSyscall(unix.SYS_PERSONALITY, old&^readImpliesExec, 0, 0)
+	}
+	if errno != 0 {
+		return fmt.Errorf("set personality: %w", errno)
+	}
+	return nil
 }
 
 // kernelAction is struct sigaction as rt_sigaction(2) takes it.
