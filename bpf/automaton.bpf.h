@@ -6,6 +6,7 @@
 #define BAILIFF_AUTOMATON_BPF_H
 
 #define NAME_LOADED 1	/* in place of a dentry's address: the name is in label.name */
+#define NAME_SELF 2	/* the same: a process of the session, which patterns see as "self" too */
 
 struct glob_run {
 	struct label *label;
@@ -38,6 +39,15 @@ static __always_inline __u32 load_name(struct label *l, __u64 dentry)
 	return bpf_probe_read_kernel(l->name, len, name) ? 0 : len;
 }
 
+static __always_inline __u32 load_self(struct label *l)
+{
+	l->name[0] = 's';
+	l->name[1] = 'e';
+	l->name[2] = 'l';
+	l->name[3] = 'f';
+	return 4;
+}
+
 /*
  * The class that the byte automaton, from node on, gives the component of a
  * dentry (or, where that is NAME_LOADED, the label.bytes in label.name); 0: none.
@@ -50,7 +60,10 @@ __noinline __u32 glob_class(struct label *l, __u32 node, __u64 dentry)
 
 	if (!l || !dentry)
 		return 0;
-	len = dentry == NAME_LOADED ? l->bytes & (MAX_NAME - 1) : load_name(l, dentry);
+	if (dentry == NAME_LOADED)
+		len = l->bytes & (MAX_NAME - 1);
+	else
+		len = dentry == NAME_SELF ? load_self(l) : load_name(l, dentry);
 	bpf_loop(len, glob_byte, &run, 0);
 	end = bpf_map_lookup_elem(&globs, &run.node);
 	return end ? end->class : 0;
@@ -72,7 +85,7 @@ __noinline __u32 step(struct label *l, __u32 from, __u64 hash, __u64 dentry)
 	}
 	if (s->glob) {
 		key.hash = 0;
-		key.class = glob_class(l, s->glob, dentry);
+		key.class = glob_class(l, s->glob, dentry && hash == self_hash ? NAME_SELF : dentry);
 		if (key.class) {
 			to = bpf_map_lookup_elem(&edges, &key);
 			return to ? *to : 0;

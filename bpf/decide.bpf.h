@@ -65,7 +65,7 @@ static __always_inline __u32 lowest(__u8 access)
 static __always_inline void weigh(struct label *l, struct agent *agent, struct act *a)
 {
 	struct state *s, *also;
-	__u8 missing, guard;
+	__u8 missing;
 
 	s = bpf_map_lookup_elem(&states, &l->state);
 	/* By far the most frequent, and not told: nobody asks for the rule. */
@@ -81,15 +81,14 @@ static __always_inline void weigh(struct label *l, struct agent *agent, struct a
 		return;
 	}
 	missing = a->access & ~s->allow;
-	guard = s->guard;
-	if (!missing && l->also) {
+	/* What a guardrail denies on the other route also outweighs what the policy only watches on this one. */
+	if (l->also && (!missing || (a->access & also->guard && !(missing & s->guard)))) {
 		missing = a->access & also->deny;
 		s = missing ? also : s;
-		guard |= also->guard;
 	}
 	a->verdict = VERDICT_ALLOW;
 	if (missing)
-		a->verdict = only_watch(agent, l->generation, missing & guard) ? VERDICT_AUDIT : VERDICT_DENY;
+		a->verdict = only_watch(agent, l->generation, missing & s->guard) ? VERDICT_AUDIT : VERDICT_DENY;
 	a->rule = s->rule[lowest(missing ?: a->access)];
 	a->reason = a->rule ? REASON_RULE : REASON_DEFAULT;
 }
