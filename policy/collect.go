@@ -50,7 +50,7 @@ type netRule struct {
 // documents does not matter.
 func collect(agent string, docs []Document) *ruleList {
 	l := &ruleList{audit: true, rules: []Rule{{
-		ID: "default", Policy: "builtin", Deny: true, Text: "what no line allows is denied",
+		ID: "default", Policy: Builtin, Deny: true, Text: "what no line allows is denied",
 	}}}
 	var mine []*Document
 	for i := range docs {
@@ -62,9 +62,17 @@ func collect(agent string, docs []Document) *ruleList {
 		return -cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(b.Name, a.Name))
 	})
 	for _, d := range mine {
-		l.addDocument(d)
+		if d.Name != Builtin {
+			l.addDocument(d)
+		}
 	}
 	l.addMetadata()
+	// Last, so that no other rule's number depends on what of a host it names.
+	for _, d := range mine {
+		if d.Name == Builtin {
+			l.addDocument(d)
+		}
+	}
 	l.environment(mine)
 	return l
 }
@@ -182,7 +190,7 @@ func (l *ruleList) addMetadata() {
 	for i, a := range metadataAddresses() {
 		p := netip.PrefixFrom(a, a.BitLen())
 		n := l.add(Rule{
-			ID: "builtin/metadata/" + strconv.Itoa(i), Policy: "builtin", Deny: true,
+			ID: "builtin/metadata/" + strconv.Itoa(i), Policy: Builtin, Deny: true,
 			Text: networkLineText(&NetworkLine{Deny: ActionConnect, IP: a.String()}),
 		})
 		l.network = append(l.network, netRule{

@@ -71,7 +71,7 @@ func (l *ruleList) limit(err error) Problem {
 	first := map[string]Position{}
 	add := func(n RuleNumber, by int) {
 		r := &l.rules[n]
-		if _, ok := first[r.Policy]; !ok && r.Policy != "builtin" {
+		if _, ok := first[r.Policy]; !ok && r.Policy != Builtin {
 			first[r.Policy] = r.Pos
 		}
 		weight[r.Policy] += by

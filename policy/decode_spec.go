@@ -110,6 +110,9 @@ func (d *decoder) subjectID(v *yaml.Node) string {
 	if !ok {
 		return ""
 	}
+	if d.builtin && text == Everyone {
+		return text
+	}
 	id, err := ParseSubject(text)
 	if err != nil {
 		d.wrong(v, "subject", text, err)

@@ -110,33 +110,70 @@ func (r *Ruleset) degraded(rule *pathRule, why string) Problem {
 // right to one that a rule denies it in. A deny of what nothing allowed is
 // enforced by the default.
 func (r *Ruleset) deniedInside() Problems {
-	inside := map[RuleNumber]Access{}
-	note := func(from, to uint32) {
-		lost := r.Files.States[from].Allow & r.Files.States[to].Deny
-		for bit := range NumAccess {
-			if lost&(1<<bit) != 0 {
-				inside[r.Files.States[to].Rule[bit]] |= 1 << bit
-			}
-		}
-	}
+	lost := lostRights{r: r, inside: map[RuleNumber]Access{}, guarded: map[RuleNumber][]RuleNumber{}}
 	for i := range r.Files.States {
-		note(uint32(i), r.Files.States[i].Default)
+		lost.note(uint32(i), r.Files.States[i].Default)
 	}
 	for _, e := range r.Files.Edges {
 		if e.Name != abstractName {
-			note(e.From, e.To)
+			lost.note(e.From, e.To)
 		}
 	}
 	for _, e := range r.Files.GlobEdges {
-		note(e.From, e.To)
+		lost.note(e.From, e.To)
 	}
-	var ps Problems
-	for number, access := range inside {
-		rule := &r.Rules[number]
+	return append(lost.problems(), lost.guardedProblems()...)
+}
+
+// lostRights are the denies inside of what is allowed.
+type lostRights struct {
+	r       *Ruleset
+	inside  map[RuleNumber]Access       // by the rule that denies
+	guarded map[RuleNumber][]RuleNumber // lines of the built-in guardrail, by the rule that allows around them
+}
+
+// note looks at one transition.
+func (l *lostRights) note(from, to uint32) {
+	outer, inner := &l.r.Files.States[from], &l.r.Files.States[to]
+	lost := outer.Allow & inner.Deny
+	for bit := range NumAccess {
+		if lost&(1<<bit) == 0 {
+			continue
+		}
+		deny := inner.Rule[bit]
+		switch {
+		case l.r.Rules[deny].Policy != Builtin:
+			l.inside[deny] |= 1 << bit
+		case 1<<bit != Connect: // of which each allow is reported already
+			l.guarded[outer.Rule[bit]] = append(l.guarded[outer.Rule[bit]], deny)
+		}
+	}
+}
+
+func (l *lostRights) problems() (ps Problems) {
+	for number, access := range l.inside {
+		rule := &l.r.Rules[number]
 		ps = append(ps, Problem{
 			Severity: Unsupported, Pos: rule.Pos,
 			Message: fmt.Sprintf("%s (%s) is not enforced without BPF LSM: %s stays allowed there, because it is inside a tree that another line allows", rule.ID, rule.Text, access),
 			Fix:     "allow the directories beside it one by one, or accept it for this policy",
+		})
+	}
+	return ps
+}
+
+// guardedProblems has one problem for each rule that allows around lines of the
+// built-in guardrail, however many those are.
+func (l *lostRights) guardedProblems() (ps Problems) {
+	for number, denied := range l.guarded {
+		slices.Sort(denied)
+		denied = slices.Compact(denied)
+		rule := &l.r.Rules[number]
+		ps = append(ps, Problem{
+			Severity: Unsupported, Pos: rule.Pos,
+			Message: fmt.Sprintf("%s (%s) opens, without BPF LSM, what the built-in guardrail closes inside of it: %d of its lines, such as %s",
+				rule.ID, rule.Text, len(denied), l.r.Rules[denied[0]].Text),
+			Fix: "allow the directories beside those one by one (`bailiff policy show builtin` lists them), or accept it for this policy",
 		})
 	}
 	return ps

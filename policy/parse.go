@@ -33,10 +33,26 @@ func Parse(file string, content []byte) ([]Document, Problems) {
 	return docs, d.problems
 }
 
+// Builtin is the name of the document that comes with Bailiff itself, which no
+// other can have.
+const Builtin = "builtin"
+
+// Everyone is a subject that covers every agent; only ParseBuiltin takes it.
+const Everyone = "spiffe://*"
+
+// ParseBuiltin is Parse for the one document that is named Builtin and may be
+// about Everyone. A file that a user wrote must not be read by it.
+func ParseBuiltin(file string, content []byte) ([]Document, Problems) {
+	d := &decoder{file: file, builtin: true}
+	docs := d.documents(content)
+	return docs, d.problems
+}
+
 // decoder turns YAML nodes into documents and collects what is wrong.
 type decoder struct {
 	file     string
 	preset   bool // kind Preset is read, and only that
+	builtin  bool // the name Builtin and the subject Everyone are known
 	problems Problems
 	errors   int
 }
@@ -189,7 +205,7 @@ func (d *decoder) metadata(v *yaml.Node) (name string) {
 		if !ok {
 			return
 		}
-		if fix := nameProblem(s); fix != "" {
+		if fix := nameProblem(s); fix != "" && !(d.builtin && s == Builtin) {
 			d.errorf(v, fix, "metadata.name %q can't be used", s)
 			return
 		}
@@ -206,7 +222,7 @@ func nameProblem(s string) string {
 	if len(s) > MaxName {
 		return fmt.Sprintf("a name has at most %d bytes", MaxName)
 	}
-	if s == "builtin" || s == "default" {
+	if s == Builtin || s == "default" {
 		return "the name is reserved: choose another"
 	}
 	edge := func(c byte) bool { return 'a' <= c && c <= 'z' || isDigit(c) }

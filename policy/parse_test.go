@@ -239,3 +239,46 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// Only the document that comes with Bailiff is about everyone.
+func TestParseBuiltin(t *testing.T) {
+	const text = `apiVersion: bailiff.dev/v1alpha1
+kind: Guardrail
+metadata: {name: builtin}
+spec:
+  subjects: ["spiffe://*"]
+  files:
+    - {path: /srv/own, deny: [write]}
+`
+	docs, ps := ParseBuiltin("b.yaml", []byte(text))
+	if err := ps.Err(); err != nil || len(docs) != 1 {
+		t.Fatalf("%v, %d documents", err, len(docs))
+	}
+	if _, ps := Parse("b.yaml", []byte(text)); len(ps) != 2 {
+		t.Errorf("read as a user's own it has other problems than its name and its subject: %v", ps)
+	}
+	if _, ps := ParseBuiltin("b.yaml", []byte(strings.Replace(text, "builtin", "default", 1))); !ps.Has(Error) {
+		t.Error("another reserved name is taken")
+	}
+	own := mustParse(t, head+"  files:\n    - {path: /srv/own, allow: [read, write]}\n")
+	r, _ := Compile(testAgent, append(docs, own...))
+	alone, _ := Compile(testAgent, own)
+	if s := r.Files.States[r.Files.Walk([]string{"srv", "own"})]; s.Guard != Write || r.Rules[s.Rule[1]].ID != "builtin/files/0" {
+		t.Errorf("the state is %+v", s)
+	}
+	for i := range alone.Rules {
+		if alone.Rules[i] != r.Rules[i] {
+			t.Errorf("the built-in guardrail changed what rule %d is: %v", i, r.Rules[i])
+		}
+	}
+}
+
+func TestEscapePath(t *testing.T) {
+	for path, want := range map[string]string{
+		"/": "/", "/a b/c*": `/a b/c\*`, "/x\xffy": "/x?y", strings.Repeat("/d", MaxDepth+5): strings.Repeat("/d", MaxDepth),
+	} {
+		if got := EscapePath(path); got != want {
+			t.Errorf("%q: %q, want %q", path, got, want)
+		}
+	}
+}

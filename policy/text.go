@@ -49,6 +49,24 @@ func isLetter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
+// String returns the line in one-line YAML flow form.
+func (l FileLine) String() string { return fileLineText(&l) }
+
+// String returns the line in one-line YAML flow form.
+func (l NetworkLine) String() string { return networkLineText(&l) }
+
+// EscapePath returns the pattern that matches an absolute, clean path and no
+// other, as far as patterns can say that: a byte that is not UTF-8 becomes "?",
+// and of a path that is too deep the directory that is not.
+func EscapePath(path string) string {
+	components := strings.Split(strings.Trim(path, "/"), "/")
+	components = components[:min(len(components), MaxDepth)]
+	for i, c := range components {
+		components[i] = strings.ToValidUTF8(escapeComponent(c), "?")
+	}
+	return "/" + strings.Join(components, "/")
+}
+
 // fileLineText renders a files line in flow form.
 func fileLineText(l *FileLine) string {
 	word, access := "allow", l.Allow
