@@ -41,6 +41,7 @@ type policies struct {
 	apply      sync.RWMutex // held while a set is put in force, or a session judged by one is made
 	mu         sync.RWMutex // what follows
 	stored     storedPolicies
+	builtin    storedDocument // of this life of the daemon, not written down
 	docs       []policy.Document
 	rulesets   map[string]*policy.Ruleset // by subject
 	subjects   []string
@@ -65,15 +66,20 @@ const maxHistory = 64
 // candidate is a set of policies that compiled.
 type candidate struct {
 	stored   storedPolicies
+	builtin  storedDocument
 	docs     []policy.Document
 	rulesets []*policy.Ruleset
 	problems policy.Problems
 }
 
-// compile compiles stored documents. A candidate that has problems that refuse
-// it comes with ok false.
+// compile compiles stored documents, with the built-in one. A candidate that has
+// problems that refuse it comes with ok false.
 func (d *Daemon) compile(stored storedPolicies) (c candidate, ok bool) {
 	c.stored = stored
+	if err := d.addBuiltin(&c); err != nil {
+		c.problems = policy.Problems{{Severity: policy.Error, Pos: policy.Position{File: "<builtin>"}, Message: err.Error()}}
+		return c, false
+	}
 	for _, s := range stored.Documents {
 		docs, problems := s.parse()
 		c.docs, c.problems = append(c.docs, docs...), append(c.problems, problems...)
@@ -106,6 +112,9 @@ func (d *Daemon) put(c candidate) error {
 	}
 	next++
 	stamp(&c.stored, before, next, d.now())
+	if c.builtin.Generation, c.builtin.Applied = p.builtin.Generation, p.builtin.Applied; c.builtin.Text != p.builtin.Text {
+		c.builtin.Generation, c.builtin.Applied = next, d.now()
+	}
 	// Written first: a daemon that is killed in between comes back to these.
 	if err := d.store.write(policiesFile, c.stored); err != nil {
 		return err
@@ -130,7 +139,8 @@ func (d *Daemon) put(c candidate) error {
 		d.log.Error("rules that are no longer in force stay in the kernel's tables", "error", err)
 	}
 	p.mu.Lock()
-	p.stored, p.docs, p.rulesets, p.subjects, p.problems = c.stored, c.docs, rulesets, subjects, c.problems
+	p.stored, p.builtin, p.docs = c.stored, c.builtin, c.docs
+	p.rulesets, p.subjects, p.problems = rulesets, subjects, c.problems
 	p.generation, p.applied = generation, d.now()
 	p.mu.Unlock()
 	d.metrics.Generation.Set(float64(generation))

@@ -27,9 +27,10 @@ import (
 
 // Options are what a daemon is made of.
 type Options struct {
-	Config  Config
-	Version string
-	Log     *slog.Logger
+	Config     Config
+	ConfigFile string // where Config was read from; "": nowhere
+	Version    string
+	Log        *slog.Logger
 }
 
 // Daemon is a running bailiffd. Its methods are the handlers of AdminService.

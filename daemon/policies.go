@@ -67,6 +67,9 @@ func applyError(err error) error {
 func (d *Daemon) DeletePolicy(ctx context.Context, req *connect.Request[controlv1.DeletePolicyRequest]) (*connect.Response[controlv1.DeletePolicyResponse], error) {
 	d.policies.apply.Lock()
 	defer d.policies.apply.Unlock()
+	if req.Msg.Name == policy.Builtin {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("it is part of Bailiff and can't be deleted: see `bailiff policy show builtin`"))
+	}
 	rest := storedPolicies{Documents: slices.Clone(d.policies.stored.Documents)}
 	rest.Documents = slices.DeleteFunc(rest.Documents, func(s storedDocument) bool { return s.Name == req.Msg.Name })
 	if len(rest.Documents) == len(d.policies.stored.Documents) {
@@ -100,7 +103,7 @@ func (d *Daemon) GetPolicy(_ context.Context, req *connect.Request[controlv1.Get
 	infos := d.policyInfos()
 	d.policies.mu.RLock()
 	defer d.policies.mu.RUnlock()
-	for _, s := range d.policies.stored.Documents {
+	for _, s := range d.policies.all() {
 		if s.Name == req.Msg.Name {
 			answer := &controlv1.GetPolicyResponse{Document: []byte(s.Text)}
 			for _, info := range infos {
@@ -114,13 +117,18 @@ func (d *Daemon) GetPolicy(_ context.Context, req *connect.Request[controlv1.Get
 	return nil, noPolicy(req.Msg.Name)
 }
 
-// policyInfos describes the policies in force, by name.
+// all returns the documents in force, the built-in one first.
+func (p *policies) all() []storedDocument {
+	return append([]storedDocument{p.builtin}, p.stored.Documents...)
+}
+
+// policyInfos describes the policies in force, the built-in one first, the rest by name.
 func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
 	p := &d.policies
 	p.mu.RLock()
 	defer p.mu.RUnlock()
 	var infos []*controlv1.PolicyInfo
-	for _, s := range p.stored.Documents {
+	for _, s := range p.all() {
 		i := slices.IndexFunc(p.docs, func(doc policy.Document) bool { return doc.Name == s.Name })
 		if i < 0 {
 			continue
@@ -131,7 +139,10 @@ func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
 			Generation: s.Generation, Applied: timestamppb.New(s.Applied), Accepted: s.AcceptDegraded,
 			Rules: uint32(len(doc.Files()) + len(doc.Network())),
 		}
-		if doc.Kind == policy.KindAgentPolicy && info.Mode == "" {
+		switch {
+		case doc.Name == policy.Builtin:
+			info.Mode = "built in"
+		case doc.Kind == policy.KindAgentPolicy && info.Mode == "":
 			info.Mode = string(policy.Enforce)
 		}
 		var own policy.Problems

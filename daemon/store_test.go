@@ -96,8 +96,8 @@ func TestMountNames(t *testing.T) {
 	if got := unescapeMount(`/mnt/a\040b\134040\011`); got != "/mnt/a b\\040\t" {
 		t.Errorf("%q", got)
 	}
-	found, err := homes()
-	if err != nil || len(found) == 0 {
+	mounts, err := readMounts()
+	if found := homes(mounts); err != nil || len(found) == 0 {
 		t.Fatalf("%v, %v", found, err)
 	}
 }

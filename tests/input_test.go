@@ -31,7 +31,7 @@ func testInput(t *testing.T, h *host) {
 		})
 	}
 	h.run(t, "worker", "/bin/true").ok(t)
-	if list := h.bailiff(t, "policy", "list").ok(t).stdout; !strings.Contains(list, "simple") || strings.Count(list, "\n") != 2 {
+	if list := h.bailiff(t, "policy", "list").ok(t).stdout; !strings.Contains(list, "simple") || strings.Count(list, "\n") != 3 {
 		t.Errorf("other policies are in force than before:\n%s", list)
 	}
 	t.Run("a file too large", func(t *testing.T) {

@@ -14,6 +14,7 @@ func TestSystem(t *testing.T) {
 	}{
 		{"programs", testPrograms},
 		{"attacks", testAttacks},
+		{"guardrail", testGuardrail},
 		{"lifecycle", testLifecycle},
 		{"other daemons", testOthers},
 		{"cgroup", testCgroup},

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,6 +13,7 @@ import (
 
 	"bailiff.dev/bailiff/internal/audit"
 	controlv1 "bailiff.dev/bailiff/internal/control/v1"
+	"bailiff.dev/bailiff/policy"
 )
 
 func policyListCommand(env *environment) *cobra.Command {
@@ -25,9 +27,8 @@ func policyListCommand(env *environment) *cobra.Command {
 		if format.value == "json" {
 			return printMessage(env.stdout, answer.Msg)
 		}
-		if len(answer.Msg.Policies) == 0 {
-			_, err := fmt.Fprintln(env.stderr, "no policies are in force; `bailiff policy apply FILE` applies some")
-			return err
+		if !slices.ContainsFunc(answer.Msg.Policies, func(p *controlv1.PolicyInfo) bool { return p.Name != policy.Builtin }) {
+			fmt.Fprintln(env.stderr, "no policies are in force but what is built in; `bailiff policy apply FILE` applies some")
 		}
 		return env.printPolicies(answer.Msg.Policies)
 	}

@@ -137,7 +137,7 @@ func (f *flags) start(ctx context.Context, c *cobra.Command, stdout, stderr io.W
 		fmt.Fprintf(stdout, "removed; %d sessions were ended\n", sessions)
 		return nil
 	}
-	d, err := daemon.New(daemon.Options{Config: config, Version: version, Log: log})
+	d, err := daemon.New(daemon.Options{Config: config, ConfigFile: f.config, Version: version, Log: log})
 	if err != nil {
 		return err
 	}
