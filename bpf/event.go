@@ -7,18 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"time"
 	"unsafe"
-
-	"github.com/cilium/ebpf/ringbuf"
 
 	"bailiff.dev/bailiff/policy"
 )
 
 // Event is one verdict, as the kernel told it.
 type Event struct {
+	Position   uint64 // in the ring, where its record ends: see Reader.Commit
 	BootNS     uint64
 	Session    uint64
 	Generation uint64
@@ -53,59 +50,6 @@ type Ancestor struct {
 	PID  int
 	Comm string
 }
-
-// Reader reads verdicts in the order they were made.
-type Reader struct {
-	ring   *ringbuf.Reader
-	record ringbuf.Record
-}
-
-// NewReader returns the reader of the enforcer's events. There should be one.
-func (e *Enforcer) NewReader() (*Reader, error) {
-	ring, err := ringbuf.NewReader(e.maps[enforcerMapEvents])
-	if err != nil {
-		return nil, fmt.Errorf("open the ring of events: %w", err)
-	}
-	return &Reader{ring: ring}, nil
-}
-
-// ErrFlushed is what Read returns once after a Flush, when it has returned every
-// event that was told before.
-var ErrFlushed = ringbuf.ErrFlushed
-
-// Read waits for an event until the deadline; os.ErrDeadlineExceeded,
-// os.ErrClosed and ErrFlushed say that there is none.
-func (r *Reader) Read(deadline time.Time) (*Event, error) {
-	for {
-		until := time.Now().Add(lookEvery)
-		last := !deadline.IsZero() && deadline.Before(until)
-		if last {
-			until = deadline
-		}
-		r.ring.SetDeadline(until)
-		err := r.ring.ReadInto(&r.record)
-		switch {
-		case err == nil:
-			return decode(r.record.RawSample)
-		case errors.Is(err, os.ErrDeadlineExceeded) && !last:
-		case errors.Is(err, ringbuf.ErrClosed):
-			return nil, os.ErrClosed
-		default:
-			return nil, err
-		}
-	}
-}
-
-// lookEvery is how long an event may wait that the kernel wakes nobody for: see
-// wake in event.bpf.h.
-const lookEvery = 100 * time.Millisecond
-
-// Flush makes Read return ErrFlushed after what has been told by now. It returns
-// an error after Close.
-func (r *Reader) Flush() error { return r.ring.Flush() }
-
-// Close ends a Read that waits.
-func (r *Reader) Close() error { return r.ring.Close() }
 
 const eventSize = int(unsafe.Sizeof(enforcerEvent{}))
 

@@ -137,25 +137,44 @@ func (e *Enforcer) writeAgent(number uint32, slot int, l *loaded) error {
 // AgentNumber returns the number of an agent, giving it one that is judged by
 // the ruleset of subject if it has none.
 func (e *Enforcer) AgentNumber(agent, subject string) (uint32, error) {
+	e.NameAgent(agent)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if number, ok := e.agents[agent]; ok {
-		return number, nil
-	}
-	number := uint32(1)
-	for e.names[number] != "" || slices.Contains(e.strangers, number) {
-		number++
-	}
-	if number >= uint32(enforcerLimitsMAX_AGENTS) {
+	number, ok := e.agents[agent]
+	if !ok {
 		return 0, &CapacityError{What: "agents", Need: 1, Max: uint32(enforcerLimitsMAX_AGENTS) - 1}
+	}
+	if !e.unwritten[number] {
+		return number, nil
 	}
 	for slot := range 2 {
 		if err := e.writeAgent(number, slot, e.active[subject]); err != nil {
 			return 0, err
 		}
 	}
-	e.agents[agent], e.names[number] = number, agent
+	delete(e.unwritten, number)
 	return number, nil
+}
+
+// NameAgent gives an agent a number that the kernel does not know yet, until
+// AgentNumber is called, and tells whether it did: false where the agent has one,
+// or there is none left. A caller can write the number down in between; see
+// RestoreAgents.
+func (e *Enforcer) NameAgent(agent string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.agents[agent] != 0 {
+		return false
+	}
+	number := uint32(1)
+	for e.names[number] != "" || slices.Contains(e.strangers, number) {
+		number++
+	}
+	if number >= uint32(enforcerLimitsMAX_AGENTS) {
+		return false
+	}
+	e.agents[agent], e.names[number], e.unwritten[number] = number, agent, true
+	return true
 }
 
 // RestoreAgents tells which numbers agents had in an earlier life of the daemon.

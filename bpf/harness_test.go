@@ -390,6 +390,9 @@ func (k *kernel) told(t testing.TB, wait time.Duration) []*Event {
 		if err != nil {
 			t.Fatalf("read events: %v", err)
 		}
+		if err := k.reader.Commit(ev.Position); err != nil {
+			t.Fatal(err)
+		}
 		list = append(list, ev)
 	}
 }

@@ -33,6 +33,8 @@ type Enforcer struct {
 	active map[string]*loaded // by subject
 	agents map[string]uint32  // numbers of agents by SPIFFE ID
 	names  map[uint32]string  // the other way round
+	// numbers of agents that the kernel does not know yet
+	unwritten map[uint32]bool
 	// numbers that agents had in an earlier life; they deny everything until
 	// RestoreAgents names them
 	strangers []uint32
@@ -150,7 +152,7 @@ func configure(spec *ebpf.CollectionSpec, o Options) error {
 // start fills in what is known from the maps alone.
 func (e *Enforcer) start() error {
 	e.active, e.homes = map[string]*loaded{}, map[uint32][]string{}
-	e.agents, e.names = map[string]uint32{}, map[uint32]string{}
+	e.agents, e.names, e.unwritten = map[string]uint32{}, map[uint32]string{}, map[uint32]bool{}
 	e.rules.init(e.maps)
 	var fixed enforcerConstants
 	if err := e.maps[fixedMap].Lookup(uint32(0), &fixed); err != nil {

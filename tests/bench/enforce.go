@@ -182,7 +182,7 @@ func (e *enforcement) apply() error {
 func readEvents(r *bpf.Reader) (d denials) {
 	for {
 		event, err := r.Read(time.Time{})
-		if err != nil {
+		if err != nil || r.Commit(event.Position) != nil {
 			return d
 		}
 		if event.Verdict != "allow" {
@@ -194,11 +194,12 @@ func readEvents(r *bpf.Reader) (d denials) {
 
 // release ends enforcement and keeps count of denials.
 func (e *enforcement) release() error {
-	err := e.reader.Close()
+	err := e.reader.Stop()
 	if d := <-e.read; d.n > 0 {
 		e.denied.n += d.n
 		e.denied.last = d.last
 	}
+	err = errors.Join(err, e.reader.Close())
 	for _, m := range e.members {
 		err = errors.Join(err, e.enforcer.RemoveSession(m.group.ID))
 	}
