@@ -27,6 +27,7 @@ type Event struct {
 	Kind   Kind      `json:"kind"`
 	Time   time.Time `json:"time"`              // wall clock
 	BootNS uint64    `json:"boot_ns,omitempty"` // nanoseconds since boot, suspend included
+	Ring   Ring      `json:"ring,omitzero"`     // where the kernel told it; absent where it was not the kernel
 
 	Agent   string `json:"agent,omitempty"` // SPIFFE ID
 	Session string `json:"session,omitempty"`
@@ -53,6 +54,13 @@ type Event struct {
 	// Of everything else.
 	Message string            `json:"message,omitempty"`
 	Fields  map[string]string `json:"fields,omitempty"`
+}
+
+// Ring is a place in a ring of the kernel's where an event waits until it is in
+// the log. No two events of a host have the same.
+type Ring struct {
+	ID  string `json:"id"`  // of the ring; another boot's has another
+	End uint64 `json:"end"` // position where the event's record ends; grows from event to event
 }
 
 // Object is what was acted upon.

@@ -5,6 +5,7 @@ package audit
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"sync"
 )
 
@@ -78,6 +79,19 @@ func (l *losses) list(m map[lossKey]uint64) []Loss {
 	})
 	return list
 }
+
+// LostInKernel returns how many events of its agent a line says were lost in the
+// kernel; ok is false where it says something else.
+func (ev *Event) LostInKernel() (n uint64, ok bool) {
+	if ev.Message != lossMessage || ev.Fields["stage"] != string(InKernel) {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(ev.Fields["count"], 10, 64)
+	return n, err == nil
+}
+
+// lossMessage is that of lines that tell of losses.
+const lossMessage = "events were lost"
 
 func sum(list []Loss) (n uint64) {
 	for _, x := range list {

@@ -22,8 +22,10 @@ type sink struct {
 	file    logFile
 	enc     *encoder
 	lines   []line
-	first   time.Time // of the first line
-	used    []Event   // the batch before, to be used again
+	first   time.Time         // of the first line
+	used    []Event           // the batch before, to be used again
+	kept    []Event           // of a ring, that could not be written
+	told    map[string]uint64 // events lost in the kernel that the log tells of, by agent
 
 	missing  error // why there is no file to write to
 	failing  bool
@@ -34,13 +36,14 @@ type sink struct {
 
 // line is one encoded event that waits in the encoder.
 type line struct {
-	end    int  // in the encoder's buffer
-	ifLost Loss // what is lost if it cannot be written
-	tells  Loss // what the log tells of once it is written
+	end    int    // in the encoder's buffer
+	ifLost Loss   // what is lost if it cannot be written
+	tells  Loss   // what the log tells of once it is written
+	of     *Event // of a ring: it is kept if it cannot be written
 }
 
 func newSink(o *Options, lost *losses) (*sink, error) {
-	s := &sink{options: o, lost: lost, enc: newEncoder(),
+	s := &sink{options: o, lost: lost, enc: newEncoder(), told: map[string]uint64{},
 		file: logFile{dir: o.Dir, group: o.Group, max: o.MaxBytes, keep: o.Keep}}
 	r, err := s.file.open()
 	if err != nil {
@@ -75,8 +78,9 @@ func (s *sink) retry() <-chan time.Time {
 	return time.After(retryEvery)
 }
 
-// write appends the losses that the log does not tell yet, and the batch.
-func (s *sink) write(batch []Event) {
+// write appends the losses that the log does not tell yet, and the batch. It
+// returns the events that must be written later.
+func (s *sink) write(batch []Event) (again []Event) {
 	s.used = batch
 	if s.missing = nil; s.file.moved() {
 		s.reopen()
@@ -86,16 +90,26 @@ func (s *sink) write(batch []Event) {
 	}
 	for i := range batch {
 		ev := &batch[i]
-		s.add(ev, line{ifLost: Loss{ev.Agent, OnWrite, occurrences(ev)}})
+		l := line{ifLost: Loss{ev.Agent, OnWrite, occurrences(ev)}}
+		if ev.kept() {
+			if len(s.kept) > 0 { // their order is that of the ring
+				s.kept = append(s.kept, *ev)
+				continue
+			}
+			l.of = ev
+		}
+		s.add(ev, l)
 		if s.enc.buf.Len() >= maxBatch {
 			s.flush()
 		}
 	}
 	s.flush()
+	again, s.kept = s.kept, nil
+	return again
 }
 
 func (s *sink) lossEvent(x Loss) *Event {
-	ev := s.event("events were lost", map[string]string{"stage": string(x.Stage), "count": strconv.FormatUint(x.Count, 10)})
+	ev := s.event(lossMessage, map[string]string{"stage": string(x.Stage), "count": strconv.FormatUint(x.Count, 10)})
 	ev.Agent = x.Agent
 	return ev
 }
@@ -124,8 +138,9 @@ func (s *sink) add(ev *Event, l line) {
 	s.lines = append(s.lines, l)
 }
 
-// flush writes what add gathered. Lines that cannot be written are lost: what
-// waits in memory must stay bounded, and the newest are worth as much.
+// flush writes what add gathered. Of the lines that cannot be written those of a
+// ring are kept, which bounds them. The others are lost: what waits in memory must
+// stay bounded, and the newest are worth as much.
 func (s *sink) flush() {
 	if len(s.lines) == 0 {
 		return
@@ -142,11 +157,13 @@ func (s *sink) flush() {
 	if n > 0 {
 		s.options.Wrote(s.lines[n-1].end)
 	}
-	for _, l := range s.lines[:n] {
-		s.lost.told(l.tells)
-	}
+	s.wrote(s.lines[:n])
 	for _, l := range s.lines[n:] {
-		s.lose(l.ifLost)
+		if l.of != nil {
+			s.kept = append(s.kept, *l.of)
+		} else {
+			s.lose(l.ifLost)
+		}
 	}
 	if err != nil {
 		s.failed(err)
@@ -155,6 +172,23 @@ func (s *sink) flush() {
 	}
 	s.enc.buf.Reset()
 	s.lines = s.lines[:0]
+}
+
+// wrote notes that lines are in the log.
+func (s *sink) wrote(lines []line) {
+	var position uint64
+	for _, l := range lines {
+		s.lost.told(l.tells)
+		if l.tells.Stage == InKernel {
+			s.told[l.tells.Agent] += l.tells.Count
+		}
+		if l.of != nil {
+			position = l.of.Ring.End
+		}
+	}
+	if position != 0 {
+		s.options.Written(position)
+	}
 }
 
 func (s *sink) lose(x Loss) {

@@ -29,6 +29,12 @@ type Options struct {
 	// block and must not call the Writer.
 	Lost  func(Loss)
 	Wrote func(bytes int)
+	// Written says that every event of a ring up to a position is in the log: its
+	// place in the ring may be used again. It is called by the Writer's goroutine.
+	Written func(position uint64)
+	// Span is how many bytes of a ring may wait to be written before the Delay is
+	// cut short; 64 KiB.
+	Span int
 }
 
 func (o *Options) setDefaults() {
@@ -54,6 +60,10 @@ func (o *Options) setDefaults() {
 	if o.Wrote == nil {
 		o.Wrote = func(int) {}
 	}
+	if o.Written == nil {
+		o.Written = func(uint64) {}
+	}
+	o.Span = orDefault(o.Span, 64<<10)
 }
 
 func orDefault[T int | int64 | time.Duration](v, otherwise T) T {
@@ -69,13 +79,16 @@ type Writer struct {
 	options Options
 	lost    *losses
 
-	mu     sync.Mutex
-	queue  []Event
-	closed bool
+	mu      sync.Mutex
+	queue   []Event
+	bounded int    // events of the queue that belong to no ring
+	hurried uint64 // position in the ring at the last hurry
+	closed  bool
 
 	wake  chan struct{}      // the queue is no longer empty
 	hurry chan struct{}      // the queue is half full
 	sync  chan chan struct{} // Flush
+	marks chan chan Mark     // Mark
 	stop  chan struct{}
 	done  chan struct{}
 	sink  *sink // the goroutine's
@@ -93,7 +106,7 @@ func Open(o Options) (*Writer, error) {
 	w := &Writer{
 		options: o, lost: newLosses(),
 		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1), sync: make(chan chan struct{}),
-		stop: make(chan struct{}), done: make(chan struct{}),
+		marks: make(chan chan Mark), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	s, err := newSink(&w.options, w.lost)
 	if err != nil {
@@ -123,6 +136,10 @@ func makeDir(dir string, group int) error {
 // Write queues an event and returns at once. It sets Schema, and ID and Time where
 // they are zero; whatever the event points to belongs to the Writer from here on. An
 // event that finds the queue full, or the Writer closed, is lost and counted.
+//
+// An event of a Ring is never lost here: it is still in the ring. What waits of a
+// ring is bounded by the ring; if it cannot be written it is tried again, in order,
+// until it can; and a Writer that is closed leaves it to the next one.
 func (w *Writer) Write(ev Event) {
 	ev.Schema = Schema
 	if ev.Time.IsZero() {
@@ -131,22 +148,42 @@ func (w *Writer) Write(ev Event) {
 	if ev.ID == "" {
 		ev.ID = w.options.NewID(ev.Time)
 	}
-	w.mu.Lock()
-	n := len(w.queue)
-	taken := !w.closed && n < w.options.Queue
-	if taken {
-		w.queue = append(w.queue, ev)
-	}
-	w.mu.Unlock()
+	taken, first, hurry := w.enqueue(&ev)
 	switch {
-	case !taken:
+	case !taken && !ev.kept():
 		w.Lost(Loss{ev.Agent, InQueue, occurrences(&ev)})
-	case n == 0:
-		poke(w.wake)
-	case n == w.options.Queue/2:
+	case hurry:
 		poke(w.hurry)
+		fallthrough
+	case first:
+		poke(w.wake)
 	}
 }
+
+// enqueue says whether the event was taken, whether it is the first in the queue,
+// and whether the queue should be written soon.
+func (w *Writer) enqueue(ev *Event) (taken, first, hurry bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case w.closed:
+		return false, false, false
+	case ev.kept():
+		if hurry = ev.Ring.End-w.hurried > uint64(w.options.Span); hurry {
+			w.hurried = ev.Ring.End
+		}
+	case w.bounded >= w.options.Queue:
+		return false, false, false
+	default:
+		w.bounded++
+		hurry = w.bounded == w.options.Queue/2
+	}
+	w.queue = append(w.queue, *ev)
+	return true, len(w.queue) == 1, hurry
+}
+
+// kept says that the event stays where it came from until it is written.
+func (ev *Event) kept() bool { return ev.Ring.ID != "" }
 
 // occurrences is how many events one line stands for.
 func occurrences(ev *Event) uint64 { return max(ev.Count, 1) }
@@ -157,6 +194,9 @@ func poke(c chan struct{}) {
 	default:
 	}
 }
+
+// NewID names an event that is to be written later, now.
+func (w *Writer) NewID() string { return w.options.NewID(w.options.Clock()) }
 
 // Lost counts events that were lost before they reached the Writer; the log will
 // tell of them as of its own.
@@ -173,7 +213,7 @@ func (w *Writer) Lost(x Loss) {
 func (w *Writer) Losses() []Loss { return w.lost.all() }
 
 // Flush returns when every event that was queued before the call has been handed
-// to the operating system or counted as lost.
+// to the operating system, counted as lost, or found that its ring must keep it.
 func (w *Writer) Flush() {
 	answer := make(chan struct{})
 	select {
@@ -206,13 +246,16 @@ func (w *Writer) run() {
 		case <-w.wake:
 			answer = w.gather()
 		case answer = <-w.sync:
+		case mark := <-w.marks:
+			mark <- w.sink.mark()
+			continue
 		case <-w.sink.retry():
 		case <-w.stop:
 			w.sink.write(w.take())
 			w.final = w.finish()
 			return
 		}
-		w.sink.write(w.take())
+		w.putBack(w.sink.write(w.take()))
 		if answer != nil {
 			close(answer)
 		}
@@ -237,8 +280,18 @@ func (w *Writer) take() []Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	batch := w.queue
-	w.queue = w.sink.spare()
+	w.queue, w.bounded = w.sink.spare(), 0
 	return batch
+}
+
+// putBack puts events of a ring that could not be written in front of the others.
+func (w *Writer) putBack(events []Event) {
+	if len(events) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.queue = append(events, w.queue...)
 }
 
 func (w *Writer) finish() error {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -191,6 +192,8 @@ func TestFullDiskLosesCountsAndTells(t *testing.T) {
 	counted := map[string]uint64{}
 	o := quick(dir)
 	o.Log = slog.New(slog.NewTextHandler(&logged, nil))
+	var written []uint64
+	o.Written = func(position uint64) { written = append(written, position) }
 	o.Lost = func(x Loss) { mu.Lock(); counted[x.Agent] += x.Count; mu.Unlock() }
 	w := mustOpen(t, o)
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 5000, Max: before.Max}); err != nil {
@@ -199,11 +202,17 @@ func TestFullDiskLosesCountsAndTells(t *testing.T) {
 	const n = 300
 	for i := range n {
 		w.Write(action([]string{"a", "b"}[i%2], strconv.Itoa(i)))
+		ring := action("r", strconv.Itoa(i))
+		ring.Ring = Ring{ID: "ring", End: uint64(8 * (i + 1))}
+		w.Write(ring)
 		if i%10 == 0 {
 			w.Flush()
 		}
 	}
 	w.Flush()
+	if last := written[len(written)-1]; last == 8*n {
+		t.Error("all is said to be written, with the disk full")
+	}
 	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &before); err != nil {
 		t.Fatal(err)
 	}
@@ -213,9 +222,12 @@ func TestFullDiskLosesCountsAndTells(t *testing.T) {
 	}
 
 	events := readAll(t, dir)
+	if end := ringEnd(t, events); end != 8*n || !slices.IsSorted(written) || written[len(written)-1] != end {
+		t.Errorf("events of the ring are in the log up to %d, and are said to be up to %v; want %d", end, written, 8*n)
+	}
 	kept := map[string]uint64{}
 	for _, ev := range events {
-		if ev.Kind == Action && ev.ID != "after" {
+		if ev.Kind == Action && ev.ID != "after" && ev.Ring.ID == "" {
 			kept[ev.Agent]++
 		}
 	}
@@ -237,11 +249,26 @@ func TestFullDiskLosesCountsAndTells(t *testing.T) {
 	}
 }
 
+// ringEnd fails the test unless each event of the ring is there once, in order, and
+// returns where the last one ends.
+func ringEnd(t *testing.T, events []Event) (end uint64) {
+	t.Helper()
+	for _, ev := range events {
+		if ev.Ring.ID == "" {
+			continue
+		}
+		if end += 8; ev.Ring.End != end {
+			t.Fatalf("the event at %d of the ring is where that at %d should be", ev.Ring.End, end)
+		}
+	}
+	return end
+}
+
 func TestFullQueueNeverBlocks(t *testing.T) {
 	o := Options{Dir: t.TempDir(), Queue: 10, Delay: time.Hour}
 	w := mustOpen(t, o)
 	w.mu.Lock()
-	w.queue = make([]Event, o.Queue) // a writer that has fallen behind
+	w.bounded = o.Queue // a writer that has fallen behind
 	w.mu.Unlock()
 	ev := action("a", "x")
 	ev.Count = 7
@@ -253,9 +280,7 @@ func TestFullQueueNeverBlocks(t *testing.T) {
 	}
 	w.Lost(Loss{"a", InKernel, 3})
 	w.Lost(Loss{"a", InKernel, 0})
-	w.mu.Lock()
-	w.queue = nil
-	w.mu.Unlock()
+	w.Write(Event{Kind: Action, Agent: "r", Ring: Ring{ID: "ring", End: 8}}) // bounded by its ring
 	w.Close()
 	tells := told(t, readAll(t, o.Dir))
 	if tells[Loss{Agent: "a", Stage: InQueue}] != 7 || tells[Loss{Agent: "b", Stage: InQueue}] != 1 || tells[Loss{Agent: "a", Stage: InKernel}] != 3 || len(tells) != 3 {
