@@ -5,7 +5,6 @@ package daemon
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,7 +30,16 @@ type storedDocument struct {
 
 // storedPolicies is the file "policies": what is to be in force.
 type storedPolicies struct {
+	storedSet
+	Before storedSet   // what judged until then: events that wait in the ring can be of it
+	Record audit.Event // of the last change, as the log has it or will
+}
+
+// storedSet is the documents that judge from a generation on.
+type storedSet struct {
+	Since     uint64
 	Documents []storedDocument
+	Builtin   string // the document that was added to them
 }
 
 const policiesFile = "policies"
@@ -75,8 +83,19 @@ type candidate struct {
 // compile compiles stored documents, with the built-in one. A candidate that has
 // problems that refuse it comes with ok false.
 func (d *Daemon) compile(stored storedPolicies) (c candidate, ok bool) {
+	builtin, err := d.builtin()
+	c, ok = d.compileWith(stored, builtin)
+	if err != nil {
+		c.problems = append(c.problems, policy.Problem{Severity: policy.Error, Pos: policy.Position{File: builtin.File}, Message: err.Error()})
+		return c, false
+	}
+	return c, ok
+}
+
+func (d *Daemon) compileWith(stored storedPolicies, builtin storedDocument) (c candidate, ok bool) {
 	c.stored = stored
-	if err := d.addBuiltin(&c); err != nil {
+	c.stored.Builtin = builtin.Text
+	if err := c.addBuiltin(builtin); err != nil {
 		c.problems = policy.Problems{{Severity: policy.Error, Pos: policy.Position{File: "<builtin>"}, Message: err.Error()}}
 		return c, false
 	}
@@ -101,23 +120,45 @@ func (d *Daemon) compile(stored storedPolicies) (c candidate, ok bool) {
 	return c, ok
 }
 
+// applyChange puts other policies in force, and says so in the log.
+func (d *Daemon) applyChange(ctx context.Context, c candidate, message string, names []string) error {
+	generation, err := d.kernel.Generation()
+	if err != nil {
+		return err
+	}
+	// What waits in the ring is of the sets that are remembered, from here on of the next one too.
+	d.drain()
+	p := &d.policies
+	generation++
+	c.stored.Since, c.stored.Before = generation, p.stored.storedSet
+	c.stored.Record = d.policyRecord(ctx, generation, message, names)
+	stamp(&c.stored, p.stored, generation, d.now())
+	// Written first: a daemon that is killed in between comes back to these.
+	before := p.stored
+	if err := d.store.write(policiesFile, c.stored); err != nil {
+		return err
+	}
+	if err := d.put(c); err != nil {
+		if undo := d.store.write(policiesFile, before); undo != nil {
+			d.log.Error("the stored policies are not those in force", "error", undo)
+		}
+		return err
+	}
+	d.recordChange()
+	return nil
+}
+
 // put puts a candidate in force: all of it or none.
 func (d *Daemon) put(c candidate) error {
 	p := &d.policies
-	before := p.stored
 	subjects := policy.Subjects(c.docs)
 	next, err := d.kernel.Generation()
 	if err != nil {
 		return err
 	}
 	next++
-	stamp(&c.stored, before, next, d.now())
 	if c.builtin.Generation, c.builtin.Applied = p.builtin.Generation, p.builtin.Applied; c.builtin.Text != p.builtin.Text {
 		c.builtin.Generation, c.builtin.Applied = next, d.now()
-	}
-	// Written first: a daemon that is killed in between comes back to these.
-	if err := d.store.write(policiesFile, c.stored); err != nil {
-		return err
 	}
 	set := bpf.Set{Rulesets: c.rulesets, Agents: map[string]string{}}
 	for agent := range d.kernel.Agents() {
@@ -130,9 +171,6 @@ func (d *Daemon) put(c candidate) error {
 	generation, err := d.kernel.Apply(set)
 	if generation == 0 {
 		p.forget(next)
-		if undo := d.store.write(policiesFile, before); undo != nil {
-			d.log.Error("the stored policies are not those in force", "error", undo)
-		}
 		return err
 	}
 	if err != nil {
@@ -159,15 +197,6 @@ func stamp(s *storedPolicies, before storedPolicies, generation uint64, now time
 			}
 		}
 	}
-}
-
-// explainPast lets a candidate explain what an earlier life of the daemon judged.
-func (d *Daemon) explainPast(c candidate) error {
-	generation, err := d.kernel.Generation()
-	if err == nil {
-		d.policies.remember(past{generation, bySubject(c.rulesets), policy.Subjects(c.docs)})
-	}
-	return err
 }
 
 func bySubject(rulesets []*policy.Ruleset) map[string]*policy.Ruleset {
@@ -234,7 +263,7 @@ func (p *policies) degraded(r *policy.Ruleset) (problems policy.Problems, unacce
 func (p *policies) merge(fresh []storedDocument, replace bool) storedPolicies {
 	p.mu.RLock()
 	defer p.mu.RUnlock()
-	merged := storedPolicies{Documents: slices.Clone(fresh)}
+	merged := storedPolicies{storedSet: storedSet{Documents: slices.Clone(fresh)}}
 	given := map[string]bool{}
 	for _, s := range fresh {
 		given[s.Name] = true
@@ -248,15 +277,25 @@ func (p *policies) merge(fresh []storedDocument, replace bool) storedPolicies {
 	return merged
 }
 
-// recordPolicies writes to the log what changed.
-func (d *Daemon) recordPolicies(ctx context.Context, message string, names []string) {
+// policyRecord makes the record of a change.
+func (d *Daemon) policyRecord(ctx context.Context, generation uint64, message string, names []string) audit.Event {
 	fields := map[string]string{
-		"generation": strconv.FormatUint(d.policies.generation, 10),
+		"generation": strconv.FormatUint(generation, 10),
 		"policies":   strings.Join(names, ", "),
 	}
 	if by := peerName(ctx); by != "" {
 		fields["by"] = by
 	}
-	d.audit.Write(audit.Event{Kind: audit.Policy, Message: message, Generation: d.policies.generation, Fields: fields})
-	d.log.Info(message, "generation", d.policies.generation, "policies", fmt.Sprint(names))
+	return audit.Event{ID: d.audit.NewID(), Time: d.now(), Kind: audit.Policy, Message: message, Generation: generation, Fields: fields}
+}
+
+// recordChange writes the record of the last change, if the log hasn't got it.
+func (d *Daemon) recordChange() {
+	ev := d.policies.stored.Record
+	if ev.ID == "" || d.earlier.recorded(ev.ID) {
+		d.change = ev.ID
+		return
+	}
+	d.log.Info(ev.Message, "generation", ev.Generation, "policies", ev.Fields["policies"])
+	d.record(ev, func() { d.change = ev.ID })
 }

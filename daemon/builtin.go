@@ -48,15 +48,15 @@ func (d *Daemon) builtin() (storedDocument, error) {
 		return storedDocument{}, err
 	}
 	sections := append(d.ownSections(), mountSections(mounts)...)
-	return storedDocument{Name: policy.Builtin, File: "<builtin>", Text: builtinText(sections, d.guardedSockets())}, nil
+	return builtinDocument(builtinText(sections, d.guardedSockets())), nil
 }
 
-// addBuiltin puts the built-in document into a candidate.
-func (d *Daemon) addBuiltin(c *candidate) error {
-	builtin, err := d.builtin()
-	if err != nil {
-		return err
-	}
+func builtinDocument(text string) storedDocument {
+	return storedDocument{Name: policy.Builtin, File: "<builtin>", Text: text}
+}
+
+// addBuiltin puts a built-in document into a candidate.
+func (c *candidate) addBuiltin(builtin storedDocument) error {
 	docs, problems := policy.ParseBuiltin(builtin.File, []byte(builtin.Text))
 	if err := problems.Err(); err != nil {
 		return fmt.Errorf("make the built-in guardrail: %w", err)
@@ -78,11 +78,7 @@ func (d *Daemon) guardMounts() error {
 	if !ok {
 		return c.problems.Err()
 	}
-	if err := d.put(c); err != nil {
-		return err
-	}
-	d.recordPolicies(context.Background(), "the built-in guardrail follows the mounts", []string{policy.Builtin})
-	return nil
+	return d.applyChange(context.Background(), c, "the built-in guardrail follows the mounts", []string{policy.Builtin})
 }
 
 // ownSections are what Bailiff itself is made of, and what the next boot starts.

@@ -16,7 +16,11 @@ import (
 func guardedRuleset(t *testing.T, d *Daemon, mode string) (*policy.Ruleset, []policy.Document) {
 	t.Helper()
 	c := candidate{}
-	if err := d.addBuiltin(&c); err != nil {
+	builtin, err := d.builtin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.addBuiltin(builtin); err != nil {
 		t.Fatal(err)
 	}
 	docs, problems := policy.Parse("f.yaml", []byte(`

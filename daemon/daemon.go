@@ -56,6 +56,14 @@ type Daemon struct {
 	policies policies
 	sessions sessions
 	serving  atomic.Bool
+
+	earlier   earlier
+	recording sync.RWMutex      // between a record and what accounts for it; see checkpoint
+	unsaved   atomic.Bool       // sessions were recorded that are not saved as that
+	change    string            // id of the last record that policies changed
+	dropped   map[string]uint64 // events that found the ring full, as far as audit was told of them, by agent
+	accounted map[string]uint64 // those of them that an earlier life told of
+
 	reading  atomic.Bool    // readEvents runs
 	draining sync.Mutex     // one at a time waits for flushed
 	flushed  chan struct{}  // the reader has got as far as it was asked to
@@ -186,13 +194,24 @@ func (d *Daemon) openLog() (err error) {
 		MaxBytes: c.Log.MaxBytes, Keep: c.Log.Keep, Queue: c.Log.Queue, Log: d.log,
 		Lost:  func(x audit.Loss) { d.metrics.Drop(x.Agent, string(x.Stage), x.Count) },
 		Wrote: func(n int) { d.metrics.LogBytes.Add(float64(n)) },
+		Written: func(position uint64) {
+			if err := d.reader.Commit(position); err != nil {
+				d.log.Error("the log has events that stay in the ring", "error", err)
+			}
+		},
+		Span: min(ringSpan, d.reader.Size()/8),
 	})
 	if err != nil {
 		return err
 	}
 	d.closers = append(d.closers, d.audit.Close)
-	return nil
+	return d.recall()
 }
+
+// ringSpan is how many bytes of events may wait for the log before it is written
+// without delay. While they wait they fill the ring, and of a ring with more in it
+// than RING_WAKE (abi.h) every allowed act wakes the reader.
+const ringSpan = 64 << 10
 
 // restore puts the stored policies in force and takes up the sessions.
 func (d *Daemon) restore() error {
@@ -207,20 +226,13 @@ func (d *Daemon) restore() error {
 	if err := d.store.read(policiesFile, &documents); err != nil {
 		return err
 	}
-	c, ok := d.compile(documents)
-	if !ok {
-		return fmt.Errorf("restore the policies: this build does not take what an earlier one applied: %w", c.problems.Err())
-	}
-	d.policies.stored = documents
-	if d.kernel.Adopted() {
-		// The same documents judged until now: events that wait are theirs.
-		if err := d.explainPast(c); err != nil {
-			return err
-		}
-	}
-	if err := d.put(c); err != nil {
+	if err := d.restorePolicies(documents); err != nil {
 		return fmt.Errorf("restore the policies: %w", err)
 	}
+	if err := d.recordGap(); err != nil {
+		return err
+	}
+	d.recordChange()
 	if err := d.restoreSessions(stored); err != nil {
 		return fmt.Errorf("restore the sessions: %w", err)
 	}
@@ -228,7 +240,9 @@ func (d *Daemon) restore() error {
 		Kind: audit.System, Message: "bailiffd started", Generation: d.policies.generation,
 		Fields: map[string]string{"version": d.o.Version, "tier": d.tier(), "adopted": fmt.Sprint(d.kernel.Adopted())},
 	})
-	return nil
+	d.audit.Flush()
+	d.earlier.tail = audit.Tail{} // all of it is accounted for
+	return d.checkpoint(false)
 }
 
 // Run serves until ctx is done, then closes the daemon. Enforcement goes on.
@@ -245,6 +259,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	watched := make(chan struct{})
 	go func() { defer close(watched); failed <- d.watcher.Run(d.checkSession) }()
 	go d.followDrops(ctx)
+	go d.beat(ctx)
 	servers, err := d.listen()
 	if err != nil {
 		return err
@@ -267,14 +282,13 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	err = errors.Join(err, d.watcher.Close())
 	<-watched // it ends sessions, which needs all the rest
 	d.drain()
+	err = errors.Join(err, d.reader.Stop())
+	<-events
 	d.audit.Write(audit.Event{Kind: audit.System, Message: "bailiffd stopped", Fields: map[string]string{
 		"sessions": fmt.Sprint(len(d.sessions.list(false))),
 	}})
-	if closing := d.reader.Close(); closing != nil {
-		err = errors.Join(err, closing)
-	}
-	<-events
-	return err
+	d.audit.Flush()
+	return errors.Join(err, d.checkpoint(true))
 }
 
 func (d *Daemon) close() error {
@@ -339,31 +353,4 @@ func (d *Daemon) listenUnix(name string, mode os.FileMode, path string, h http.H
 	mux := http.NewServeMux()
 	mux.Handle(path, h)
 	return control.NewServer(l, mux, d.log), nil
-}
-
-// followDrops tells the log of events that found the kernel's ring full.
-func (d *Daemon) followDrops(ctx context.Context) {
-	_, before, err := d.kernel.Counts()
-	if err != nil {
-		d.log.Error("the counts cannot be read", "error", err)
-		before = map[uint32]uint64{}
-	}
-	for tick := time.NewTicker(time.Second); ; {
-		select {
-		case <-ctx.Done():
-			tick.Stop()
-			return
-		case <-tick.C:
-		}
-		_, now, err := d.kernel.Counts()
-		if err != nil {
-			continue
-		}
-		for agent, n := range now {
-			if n > before[agent] {
-				d.audit.Lost(audit.Loss{Agent: d.kernel.AgentName(agent), Stage: audit.InKernel, Count: n - before[agent]})
-			}
-		}
-		before = now
-	}
 }

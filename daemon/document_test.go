@@ -69,7 +69,7 @@ func TestSplit(t *testing.T) {
 }
 
 func TestMerge(t *testing.T) {
-	p := &policies{stored: storedPolicies{Documents: []storedDocument{{Name: "a", Text: "old"}, {Name: "b", Text: "old"}}}}
+	p := &policies{stored: storedPolicies{storedSet: storedSet{Documents: []storedDocument{{Name: "a", Text: "old"}, {Name: "b", Text: "old"}}}}}
 	for _, c := range []struct {
 		name    string
 		fresh   []storedDocument

@@ -61,6 +61,7 @@ func (d *Daemon) tell(ev *bpf.Event) {
 	ruleset := d.policies.ruleset(agent, ev.Generation)
 	out := audit.Event{
 		Kind: audit.Action, Time: d.wallTime(ev.BootNS), BootNS: ev.BootNS, Agent: agent,
+		Ring:    audit.Ring{ID: d.reader.Ring(), End: ev.Position},
 		Verdict: ev.Verdict, Reason: ev.Reason, Generation: ev.Generation, Operation: ev.Operation,
 		PID: ev.PID, TID: ev.TID, Executable: ev.Executable,
 		Object: d.object(ev), Target: d.target(ev),

@@ -112,10 +112,10 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
-	s := &session{
+	s := &session{sessionRecord: sessionRecord{
 		Agent: agent, Task: m.Task, Context: m.Context, Command: shorten(m.Command),
 		PID: peer.PID, UID: uid, Started: d.now(), Tier: d.tier(),
-	}
+	}}
 	s.ID, s.Number = newID()
 	if err := d.confine(s, pidfd, agent); err != nil {
 		d.log.Error("a session could not be started", "agent", agent, "pid", peer.PID, "error", err)
@@ -130,8 +130,7 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 // confine puts the process of pidfd into the session: first the tables that
 // deny, then the process.
 func (d *Daemon) confine(s *session, pidfd *os.File, agent string) (err error) {
-	subject, _ := policy.SubjectFor(agent, d.policies.subjects)
-	number, err := d.kernel.AgentNumber(agent, subject)
+	number, err := d.agentNumber(agent)
 	if err != nil {
 		return err
 	}
@@ -191,6 +190,20 @@ func (d *Daemon) degrade(answer *controlv1.LaunchResponse, r *policy.Ruleset, do
 	return nil
 }
 
+// agentNumber returns the kernel's number of an agent. A new one is written down
+// first: a number that the kernel knows and nobody else would be used up.
+func (d *Daemon) agentNumber(agent string) (uint32, error) {
+	if d.kernel.NameAgent(agent) {
+		if err := d.saveSessions(); err != nil {
+			return 0, err
+		}
+	}
+	subject, _ := policy.SubjectFor(agent, d.policies.subjects)
+	return d.kernel.AgentNumber(agent, subject)
+}
+
+// recordStart writes the record of a session's start. It is in the log before the
+// session's command runs.
 func (d *Daemon) recordStart(s *session, answer *controlv1.LaunchResponse) {
 	fields := map[string]string{"command": strings.Join(s.Command, " "), "tier": s.Tier}
 	for k, v := range s.Context {
@@ -203,11 +216,14 @@ func (d *Daemon) recordStart(s *session, answer *controlv1.LaunchResponse) {
 		fields["capabilities"] = kept.String()
 	}
 	uid := int(s.UID)
-	d.audit.Write(audit.Event{
-		Kind: audit.Session, Agent: s.Agent, Session: s.ID, Task: s.Task, Message: "session started",
+	d.log.Info(sessionStarted, "session", s.ID, "agent", s.Agent, "pid", s.PID, "uid", s.UID)
+	d.record(audit.Event{
+		Kind: audit.Session, Agent: s.Agent, Session: s.ID, Task: s.Task, Message: sessionStarted,
 		PID: s.PID, UID: &uid, Fields: fields,
+	}, func() {
+		d.sessions.recorded(s)
+		d.unsaved.Store(true)
 	})
-	d.log.Info("session started", "session", s.ID, "agent", s.Agent, "pid", s.PID, "uid", s.UID)
 }
 
 // shorten keeps the first maxCommand bytes of a command.

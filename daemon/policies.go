@@ -40,10 +40,9 @@ func (d *Daemon) ApplyPolicies(ctx context.Context, req *connect.Request[control
 	if !ok {
 		return connect.NewResponse(answer), nil
 	}
-	if err := d.put(c); err != nil {
+	if err := d.applyChange(ctx, c, "policies applied", names); err != nil {
 		return nil, applyError(err)
 	}
-	d.recordPolicies(ctx, "policies applied", names)
 	answer.Generation = d.policies.generation
 	for _, info := range d.policyInfos() {
 		if slices.Contains(names, info.Name) {
@@ -70,7 +69,7 @@ func (d *Daemon) DeletePolicy(ctx context.Context, req *connect.Request[controlv
 	if req.Msg.Name == policy.Builtin {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, errors.New("it is part of Bailiff and can't be deleted: see `bailiff policy show builtin`"))
 	}
-	rest := storedPolicies{Documents: slices.Clone(d.policies.stored.Documents)}
+	rest := storedPolicies{storedSet: storedSet{Documents: slices.Clone(d.policies.stored.Documents)}}
 	rest.Documents = slices.DeleteFunc(rest.Documents, func(s storedDocument) bool { return s.Name == req.Msg.Name })
 	if len(rest.Documents) == len(d.policies.stored.Documents) {
 		return nil, noPolicy(req.Msg.Name)
@@ -79,10 +78,9 @@ func (d *Daemon) DeletePolicy(ctx context.Context, req *connect.Request[controlv
 	if !ok {
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("without it the others are wrong: %w", c.problems.Err()))
 	}
-	if err := d.put(c); err != nil {
+	if err := d.applyChange(ctx, c, "policy deleted", []string{req.Msg.Name}); err != nil {
 		return nil, applyError(err)
 	}
-	d.recordPolicies(ctx, "policy deleted", []string{req.Msg.Name})
 	return connect.NewResponse(&controlv1.DeletePolicyResponse{Generation: d.policies.generation}), nil
 }
 

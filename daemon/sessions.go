@@ -21,20 +21,27 @@ import (
 
 // session is one running or ended instance of an agent.
 type session struct {
-	ID      string // also the name of its cgroup
-	Number  uint64 // what the kernel calls it
-	Agent   string
-	Task    string
-	Context map[string]string
-	Command []string
-	PID     int
-	UID     uint32
-	Started time.Time
-	Ended   time.Time
-	Tier    string
+	sessionRecord
+	Ended time.Time
 
 	group   *cgroup.Group
 	denials denials
+	taken   time.Time // when this daemon took it up from one before; zero: it started it
+}
+
+// sessionRecord is what is written down of a session that runs.
+type sessionRecord struct {
+	ID       string // also the name of its cgroup
+	Number   uint64 // what the kernel calls it
+	Agent    string
+	Task     string
+	Context  map[string]string
+	Command  []string
+	PID      int
+	UID      uint32
+	Started  time.Time
+	Tier     string
+	Recorded bool // the log has the record of its start; else it may have
 }
 
 // sessions is the table of sessions.
@@ -43,6 +50,8 @@ type sessions struct {
 	byID     map[string]*session // running and remembered ones
 	byNumber map[uint64]*session
 	ended    []string // remembered, oldest first
+
+	saving sync.Mutex // what is written last is what is so last
 }
 
 // maxEnded bounds how many ended sessions are remembered for listings.
@@ -53,7 +62,7 @@ const sessionsFile = "sessions"
 
 type storedSessions struct {
 	Agents   map[string]uint32
-	Sessions []*session
+	Sessions []sessionRecord
 }
 
 var idEncoding = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
@@ -126,53 +135,43 @@ func (t *sessions) list(all bool) []*session {
 	return list
 }
 
-// saveSessions writes the running sessions down.
-func (d *Daemon) saveSessions() error {
-	return d.store.write(sessionsFile, storedSessions{Agents: d.kernel.Agents(), Sessions: d.sessions.list(false)})
+// records returns what is to be written down of the sessions that run.
+func (t *sessions) records() []sessionRecord {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var list []sessionRecord
+	for _, s := range t.byID {
+		if s.Ended.IsZero() {
+			list = append(list, s.sessionRecord)
+		}
+	}
+	return list
 }
 
-// restoreSessions takes up the sessions that run, and ends those that ended
-// while no daemon was there. Cgroups that belong to no session are removed if
-// they are empty; if they are not, they stay as they are: the kernel denies
-// everything to a cgroup that it knows no agent for only where it is labelled,
-// so it is said.
-func (d *Daemon) restoreSessions(stored storedSessions) error {
-	known := map[string]bool{}
-	for _, s := range stored.Sessions {
-		known[s.ID] = true
-		group, err := d.parent.Child(s.ID)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		s.group = group
-		d.sessions.add(s)
-		if group == nil {
-			d.endSession(s)
-			continue
-		}
-		if err := d.watcher.Watch(group); err != nil {
-			return err
-		}
-		d.checkSession(s.ID)
-	}
-	children, err := d.parent.Children()
-	if err != nil {
-		return err
-	}
-	for _, name := range children {
-		if known[name] {
-			continue
-		}
-		group, err := d.parent.Child(name)
-		if err != nil {
-			return err
-		}
-		if err := group.Remove(); err != nil {
-			d.log.Warn("a cgroup of no known session is left alone", "cgroup", group.Path, "error", err)
-		}
-	}
-	return d.saveSessions()
+// recorded notes that the log has the record of a session's start.
+func (t *sessions) recorded(s *session) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.Recorded = true
 }
+
+// saveSessions writes the running sessions down.
+func (d *Daemon) saveSessions() error {
+	d.sessions.saving.Lock()
+	defer d.sessions.saving.Unlock()
+	d.unsaved.Store(false)
+	err := d.store.write(sessionsFile, storedSessions{Agents: d.kernel.Agents(), Sessions: d.sessions.records()})
+	if err != nil {
+		d.unsaved.Store(true)
+	}
+	return err
+}
+
+// Messages of the records that each session has one of.
+const (
+	sessionStarted = "session started"
+	sessionEnded   = "session ended"
+)
 
 // checkSession ends a session whose last process has gone.
 func (d *Daemon) checkSession(id string) {
@@ -203,13 +202,25 @@ func (d *Daemon) endSession(s *session) {
 		}
 	}
 	d.drain()
-	if err := d.saveSessions(); err != nil {
+	err := d.recordEnd(s)
+	if err != nil {
 		d.log.Error("the sessions cannot be written down", "error", err)
 	}
-	d.audit.Write(audit.Event{
-		Kind: audit.Session, Agent: s.Agent, Session: s.ID, Task: s.Task, Message: "session ended",
-		PID:    s.PID,
-		Fields: map[string]string{"lasted": s.Ended.Sub(s.Started).Round(time.Millisecond).String(), "denied": fmt.Sprint(s.denials.total())},
-	})
-	d.log.Info("session ended", "session", s.ID, "agent", s.Agent)
+	d.log.Info(sessionEnded, "session", s.ID, "agent", s.Agent)
+}
+
+// recordEnd writes the record of a session's end, if the log hasn't got it.
+func (d *Daemon) recordEnd(s *session) error {
+	if !s.taken.IsZero() && d.earlier.has(s.ID, sessionEnded) {
+		return d.saveSessions()
+	}
+	fields := map[string]string{"lasted": s.Ended.Sub(s.Started).Round(time.Millisecond).String(), "denied": fmt.Sprint(s.denials.total())}
+	if !s.taken.IsZero() {
+		fields["denied_since"] = s.taken.UTC().Format(time.RFC3339Nano)
+	}
+	var err error
+	d.record(audit.Event{
+		Kind: audit.Session, Agent: s.Agent, Session: s.ID, Task: s.Task, Message: sessionEnded, PID: s.PID, Fields: fields,
+	}, func() { err = d.saveSessions() })
+	return err
 }

@@ -47,8 +47,14 @@ func (s *store) read(name string, v any) error {
 	return nil
 }
 
-// write replaces a file; after a crash there is the old one or the new one.
-func (s *store) write(name string, v any) (err error) {
+// write replaces a file; after a crash of the host there is the old one or the new one.
+func (s *store) write(name string, v any) error { return s.replace(name, v, true) }
+
+// note replaces a file that no other depends on; after a crash of the host it may
+// be torn, after a kill of the daemon it is not.
+func (s *store) note(name string, v any) error { return s.replace(name, v, false) }
+
+func (s *store) replace(name string, v any, sync bool) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write %s: %w", filepath.Join(s.dir, name), err)
@@ -64,13 +70,13 @@ func (s *store) write(name string, v any) (err error) {
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(data)
-	if err == nil {
+	if err == nil && sync {
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(f.Name(), filepath.Join(s.dir, name)); err != nil {
+	if err := os.Rename(f.Name(), filepath.Join(s.dir, name)); err != nil || !sync {
 		return err
 	}
 	return s.sync()

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"bailiff.dev/bailiff/bpf"
+	controlv1 "bailiff.dev/bailiff/internal/control/v1"
+	"bailiff.dev/bailiff/policy"
+)
+
+// restorePolicies puts the stored policies in force again.
+func (d *Daemon) restorePolicies(stored storedPolicies) error {
+	generation, err := d.kernel.Generation()
+	if err != nil {
+		return err
+	}
+	c, ok := d.compile(stored)
+	if !ok {
+		return fmt.Errorf("this build does not take what an earlier one applied: %w", c.problems.Err())
+	}
+	fresh := true
+	switch {
+	case !d.kernel.Adopted(): // other programs, which count generations anew
+		c.stored.Since, c.stored.Before = generation+1, storedSet{}
+	case stored.Since <= generation && c.stored.Builtin != stored.Builtin:
+		c.stored.Since, c.stored.Before = generation+1, stored.storedSet
+	default:
+		fresh = false
+	}
+	if d.kernel.Adopted() {
+		d.explain(stored.Before)
+		d.explain(stored.storedSet)
+	}
+	if fresh {
+		if err := d.store.write(policiesFile, c.stored); err != nil {
+			return err
+		}
+	}
+	err = d.put(c)
+	if err != nil && d.kernel.Adopted() && stored.Since > generation && stored.Before.Since <= generation {
+		// The daemon was killed between writing them down and finding that they don't fit.
+		d.log.Error("the policies that were being applied when the daemon was killed are not taken: those before them stay in force", "error", err)
+		before := storedPolicies{storedSet: stored.Before}
+		return errors.Join(d.store.write(policiesFile, before), d.restorePolicies(before))
+	}
+	return err
+}
+
+// explain lets a set explain the events that an earlier life of the daemon has not
+// read.
+func (d *Daemon) explain(s storedSet) {
+	if c, ok := d.compileWith(storedPolicies{storedSet: s}, builtinDocument(s.Builtin)); ok {
+		d.policies.remember(past{s.Since, bySubject(c.rulesets), policy.Subjects(c.docs)})
+	}
+}
+
+// restoreSessions takes up the sessions that run, and ends those that ended while
+// no daemon was there. What a kill left of one that was being started is removed.
+func (d *Daemon) restoreSessions(stored storedSessions) error {
+	for _, record := range stored.Sessions {
+		if err := d.restoreSession(&session{sessionRecord: record, taken: d.now()}); err != nil {
+			return err
+		}
+	}
+	strangers, err := d.clearCgroups()
+	if err != nil {
+		return err
+	}
+	if err := d.clearTable(strangers); err != nil {
+		return err
+	}
+	return d.saveSessions()
+}
+
+func (d *Daemon) restoreSession(s *session) (err error) {
+	s.group, err = d.parent.Child(s.ID)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	populated := false
+	if s.group != nil {
+		if populated, err = s.group.Populated(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if !s.Recorded && !d.earlier.has(s.ID, sessionStarted) {
+		if !populated {
+			return nil // whoever asked for it was not answered, and nothing ran in it
+		}
+		d.recordStart(s, &controlv1.LaunchResponse{})
+	}
+	s.Recorded = true
+	d.sessions.add(s)
+	if s.group == nil {
+		d.endSession(s)
+		return nil
+	}
+	if err := d.watcher.Watch(s.group); err != nil {
+		return err
+	}
+	d.checkSession(s.ID)
+	return nil
+}
+
+// clearCgroups removes the cgroups that belong to no session and are empty. It
+// returns the others, which stay as they are.
+func (d *Daemon) clearCgroups() (strangers map[uint64]bool, err error) {
+	strangers = map[uint64]bool{}
+	children, err := d.parent.Children()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range children {
+		if _, known := d.sessions.find(name); known {
+			continue
+		}
+		group, err := d.parent.Child(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := group.Remove(); err != nil {
+			strangers[group.ID] = true
+			d.log.Warn("a cgroup of no known session is left alone", "cgroup", group.Path, "error", err)
+		}
+	}
+	return strangers, nil
+}
+
+// clearTable makes the kernel's table say what sessions there are: it forgets
+// those that ended or never began, and gets those that run and that it lacks.
+func (d *Daemon) clearTable(strangers map[uint64]bool) error {
+	table, err := d.kernel.Sessions()
+	if err != nil {
+		return err
+	}
+	running := map[uint64]*session{} // and not in the table
+	for _, s := range d.sessions.list(false) {
+		running[s.group.ID] = s
+	}
+	for _, k := range table {
+		s := running[k.Cgroup]
+		if s != nil && s.Number == k.ID {
+			delete(running, k.Cgroup)
+			continue
+		}
+		if strangers[k.Cgroup] {
+			continue
+		}
+		if err := d.kernel.RemoveSession(k.Cgroup); err != nil {
+			return err
+		}
+	}
+	for _, s := range running {
+		d.log.Warn("a session that runs was not in the kernel's table: its programs are not those that it was started under",
+			"session", s.ID, "agent", s.Agent)
+		number, err := d.agentNumber(s.Agent)
+		if err != nil {
+			return err
+		}
+		if err := d.kernel.AddSession(bpf.Session{ID: s.Number, Agent: number, Cgroup: s.group.ID}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
