@@ -3,6 +3,7 @@
 # A clone that belongs to someone else is fine: root builds in it for the demo.
 VERSION := $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null || echo unknown)
 KERNELS ?= 6.1 6.12
+FUZZTIME ?= 10s
 PREFIX ?= /usr/local
 
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
@@ -53,6 +54,10 @@ test-native: build ## kernel tests on this machine's kernel (as root)
 .PHONY: test-vm
 test-vm: build ## kernel tests in guests; KERNELS="6.1 6.12" chooses
 	scripts/test $(KERNELS:%=vm-%)
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for a while; FUZZTIME=10s each
+	scripts/fuzz $(FUZZTIME)
 
 .PHONY: bench
 bench: ## measurements against no enforcement and Landlock (as root); ROW=B2 chooses one

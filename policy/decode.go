@@ -17,9 +17,18 @@ func (d *decoder) errorf(n *yaml.Node, fix, format string, args ...any) {
 	d.errorAt(d.pos(n), fix, format, args...)
 }
 
+// errorAt repeats what the file says only in part: a word may be as long as the
+// file.
 func (d *decoder) errorAt(pos Position, fix, format string, args ...any) {
+	for i, a := range args {
+		if s, ok := a.(string); ok {
+			args[i] = shorten(s, 4*maxQuoted)
+		}
+	}
 	d.errors++
-	d.problems = append(d.problems, Problem{Severity: Error, Pos: pos, Message: fmt.Sprintf(format, args...), Fix: fix})
+	d.problems = append(d.problems, Problem{
+		Severity: Error, Pos: pos, Message: fmt.Sprintf(format, args...), Fix: shorten(fix, 4*MaxPath),
+	})
 }
 
 func (d *decoder) noteAt(severity Severity, pos Position, fix, format string, args ...any) {
@@ -36,17 +45,18 @@ func describe(n *yaml.Node) string {
 	case yaml.AliasNode:
 		return "an alias"
 	case yaml.ScalarNode:
+		value := shorten(n.Value, maxQuoted)
 		switch n.ShortTag() {
 		case "!!null":
 			return "nothing"
 		case "!!int", "!!float":
-			return "the number " + escape(n.Value)
+			return "the number " + escape(value)
 		case "!!bool":
-			return "the truth value " + escape(n.Value)
+			return "the truth value " + escape(value)
 		case "!!str":
-			return fmt.Sprintf("the text %q", n.Value)
+			return fmt.Sprintf("the text %q", value)
 		}
-		return fmt.Sprintf("%q of type %s", n.Value, escape(n.ShortTag()))
+		return fmt.Sprintf("%q of type %s", value, escape(shorten(n.ShortTag(), maxQuoted)))
 	}
 	return "nothing"
 }

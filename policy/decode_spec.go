@@ -3,8 +3,6 @@
 package policy
 
 import (
-	"strings"
-
 	"go.yaml.in/yaml/v3"
 )
 
@@ -124,10 +122,7 @@ func (d *decoder) subjectID(v *yaml.Node) string {
 // right".
 func (d *decoder) wrong(n *yaml.Node, what, text string, err error) {
 	message, fix := cutFix(err.Error())
-	if len(text) > 200 {
-		text = strings.ToValidUTF8(text[:200], "") + "..."
-	}
-	d.errorf(n, fix, "%s %q can't be used: %s", what, text, message)
+	d.errorf(n, fix, "%s %q can't be used: %s", what, shorten(text, maxQuoted), message)
 }
 
 // cutFix splits at the first ": " that is not inside quotes, where it may be part

@@ -145,48 +145,15 @@ func TestCompiledAgreesWithReference(t *testing.T) {
 			t.Fatal(ps)
 		}
 		for range 60 {
-			compareFile(t, g, ref, compiled)
+			comparePath(t, ref, compiled, g.components())
 			compareNet(t, g, ref, compiled)
 		}
 	}
-}
-
-func compareFile(t *testing.T, g generator, ref *Reference, r *Ruleset) {
-	t.Helper()
-	path := g.components()
-	state := r.Files.States[r.Files.Walk(path)]
-	for bit := range NumAccess {
-		right := Access(1) << bit
-		want := ref.File(path, right)
-		got, err := r.JudgePath(objectText(path), right)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != want {
-			t.Fatalf("%q %s: compiled %+v (%s), reference %+v (%s)", path, right, got, r.Rules[got.Rule].Text, want, ref.Rule(want.Rule).Text)
-		}
-		if got.Explicit() != (state.Deny&right != 0) {
-			t.Fatalf("%q %s: Deny bit is %v", path, right, state.Deny&right != 0)
-		}
-	}
-}
-
-// objectText is the text of components, as JudgePath takes it.
-func objectText(components []string) string {
-	if len(components) == 2 && components[0] == abstractName {
-		return "@" + components[1]
-	}
-	return "/" + strings.Join(components, "/")
 }
 
 func compareNet(t *testing.T, g generator, ref *Reference, r *Ruleset) {
 	t.Helper()
 	addr := netip.MustParseAddr(pick(g, "10.1.2.3", "10.1.2.4", "10.1.9.9", "10.2.0.1", "8.8.8.8", "::1", "fd00::1", "fd00::2", "::ffff:10.1.2.3", "169.254.169.254", "169.254.1.1"))
 	port := pick[uint16](g, 0, 79, 80, 81, 443, 444, 7999, 8000, 8050, 8100, 8101, 65535)
-	direction, transport := pick(g, Outbound, Inbound), pick(g, TCP, UDP)
-	want := ref.Net(direction, addr, port, transport)
-	got := r.JudgeAddress(direction, netip.AddrPortFrom(addr, port), transport)
-	if got != want {
-		t.Fatalf("%v %s %d/%d: compiled %+v (%s), reference %+v (%s)", direction, addr, port, transport, got, r.Rules[got.Rule].Text, want, r.Rules[want.Rule].Text)
-	}
+	compareAddress(t, ref, r, addr, port, g)
 }

@@ -30,7 +30,7 @@ func (l *ruleList) environment(docs []*Document) {
 			if other := by[name]; other != nil && set[name] != value {
 				l.problems = append(l.problems, Problem{
 					Severity: Error, Pos: env.pos,
-					Message: fmt.Sprintf("environment.set gives %s another value than policy %q, and both are about the same agent", name, other.Name),
+					Message: fmt.Sprintf("environment.set gives %s another value than policy %q, and both are about the same agent", shorten(name, maxQuoted), other.Name),
 					Fix:     "set it in one of them only",
 				})
 				continue

@@ -117,7 +117,7 @@ func (d *decoder) syntaxError(err error) {
 		message = message[len(m[0]):]
 	}
 	d.problems = append(d.problems, Problem{
-		Severity: Error, Pos: pos, Message: "this is no YAML: " + escape(message),
+		Severity: Error, Pos: pos, Message: "this is no YAML: " + escape(shorten(message, maxQuoted)),
 		Fix: "correct the syntax here or just above: indentation by spaces, a blank after each colon, brackets and quotes closed",
 	})
 	d.errors++

@@ -220,26 +220,6 @@ func TestOversizeFile(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add([]byte(head + "  mode: audit\n"))
-	f.Add([]byte(files(`{path: "/a/**/.env", deny: [read]}`)))
-	f.Add([]byte(network(`{allow: connect, cidr: "::ffff:10.0.0.0/104", ports: [1, "5-9"], protocol: any}`)))
-	f.Add([]byte(guardHead + "  network:\n    - {deny: connect, unix: '@*'}\n---\n" + head))
-	f.Fuzz(func(t *testing.T, content []byte) {
-		docs, ps := Parse("f.yaml", content)
-		for _, p := range ps {
-			if p.Pos.Line < 1 || p.Pos.Column < 1 || strings.ContainsAny(p.String(), "\n\r\x1b\x00") {
-				t.Errorf("bad problem %q", p)
-			}
-		}
-		for _, s := range Subjects(docs) {
-			if r, ps := Compile(s, docs); r == nil && !ps.Has(Error) {
-				t.Errorf("nothing compiled for %q and no error", s)
-			}
-		}
-	})
-}
-
 // Only the document that comes with Bailiff is about everyone.
 func TestParseBuiltin(t *testing.T) {
 	const text = `apiVersion: bailiff.dev/v1alpha1

@@ -15,6 +15,17 @@ func escape(s string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(inner, `\"`, `"`), `\\`, `\`)
 }
 
+// maxQuoted is how many bytes of what a file says a message repeats.
+const maxQuoted = 200
+
+// shorten returns s, or its first limit bytes and "...".
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "..."
+}
+
 // quote returns s as a YAML scalar for use in a flow mapping: plain where that
 // reads back as the same string, else in double quotes. YAML's double-quoted
 // escapes are a superset of JSON's and cover what strconv.Quote produces, except
