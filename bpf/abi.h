@@ -24,6 +24,9 @@ enum limits {
 	RING_WAKE = 1 << 17,	/* bytes of allowed acts that may wait in the ring before the reader is woken */
 	DIRCACHE = 1 << 16,	/* slots of the directory cache */
 	UNIX_NAME = 108,	/* sun_path */
+	GRANTS_AT = 8,		/* grants of one session for one place */
+	GRANTED_TO = 8,		/* sessions that have one file open under a grant */
+	MAPPED_GRANTS = 8,	/* grants whose files a session has mapped */
 };
 
 /*
@@ -55,6 +58,8 @@ enum access {
 enum operation {
 	OP_NONE,
 	OP_OPEN,
+	OP_READ,		/* of a file that is open already */
+	OP_WRITE,
 	OP_EXEC,
 	OP_MAP,			/* executable mapping of a file */
 	OP_CREATE,
@@ -105,6 +110,8 @@ enum reason {
 	REASON_SOCKET,		/* a socket family, type or protocol that sessions have no use for */
 	REASON_PRIVILEGE,	/* an operation that would reach outside the session */
 	REASON_NO_LABEL,	/* in a session's cgroup, without a label */
+	REASON_GRANT,		/* event.grant allowed it */
+	REASON_FULL,		/* a table of the programs is full */
 	REASON_COUNT,
 };
 
@@ -141,10 +148,10 @@ enum state_flag {
 	STATE_EDGES = 1 << 0,	/* has edges: look the component up */
 };
 
-/* sock_info.flags */
-enum sock_flag {
-	SOCK_ADMITTED = 1 << 0,	/* peer, port and generation say what was admitted */
-	SOCK_SELF = 1 << 1,	/* admitted because its own session listens there */
+/* grant.flags */
+enum grant_flag {
+	GRANT_COUNTED = 1 << 0,	/* grant.uses bounds how often it may be used */
+	GRANT_KILL = 1 << 1,	/* a session that has mapped a file of it does not outlive it */
 };
 
 /*
@@ -185,7 +192,7 @@ struct label {
 struct session {
 	__u64 session;
 	__u32 agent;
-	__u32 pad;
+	__u32 grants;		/* that it has, over or not; 0: none need be looked for */
 };
 
 /*
@@ -253,15 +260,63 @@ struct port_value {
 	__u16 pad;
 };
 
+/* Access of one session until a deadline; see grants. */
+struct grant {
+	__u64 session;		/* 0: no grant has this number */
+	__u64 deadline;		/* bpf_ktime_get_boot_ns; 0: revoked */
+	__s64 uses;		/* left, where GRANT_COUNTED */
+	__u32 flags;		/* enum grant_flag */
+	__u32 serial;		/* tells it from an earlier one of the same number */
+};
+
+/* Key of a place in the tree of files: the chained hash of its components. */
+struct grant_path_key {
+	__u64 session;
+	__u64 hash;
+};
+
+/*
+ * Key of a place in the network: longest prefix of {session, family, protocol,
+ * port, address}. Port 0 is every port; IPv4 is mapped.
+ */
+struct grant_net_key {
+	__u32 prefixlen;
+	__u32 session[2];	/* low word first */
+	__u8 family;		/* 4 or 6: ::/0 contains what is mapped, and a grant of it must not */
+	__u8 protocol;
+	__be16 port;
+	__u8 address[16];
+};
+
+/* The grants for a place, without gaps; number 0 ends them. */
+struct grants_at {
+	__u32 number[GRANTS_AT];
+	__u8 access[GRANTS_AT];	/* of a file; unused in the network */
+};
+
+/* Names one grant among all that had its number: serial << 32 | number. */
+typedef __u64 grant_name;
+
+/*
+ * Which sessions have opened a file under a grant: value of the inode storage
+ * map. A slot is free where no session has the cgroup (any more).
+ */
+struct granted_file {
+	__u64 cgroup[GRANTED_TO];
+	grant_name grant[GRANTED_TO];
+};
+
+/* The grants with GRANT_KILL whose files a session has mapped, without gaps. */
+struct mapped {
+	grant_name grant[MAPPED_GRANTS];
+};
+
 /* What is known of a session's socket: value of the socket storage map. */
 struct sock_info {
 	__u64 session;
-	__u64 generation;
+	grant_name grant;	/* that it was connected under; 0: none */
 	__u32 agent;
-	__u16 port;		/* host order */
-	__u8 protocol;
-	__u8 flags;		/* enum sock_flag */
-	__u8 peer[16];		/* IPv4 is mapped */
+	__u32 pad;
 };
 
 /* Where a filesystem is mounted on the host: hashes of that path's components, leaf first. */
@@ -320,6 +375,8 @@ struct event {
 	__u32 path_len;
 	__u32 target_len;
 	__u32 device;		/* not 0: path is within the filesystem with this s_dev */
+	__u32 grant;		/* that allowed it, where reason is REASON_GRANT */
+	__u32 pad;
 	struct ancestor ancestor[MAX_ANCESTORS];
 	char exe[EXE_LEN];
 };

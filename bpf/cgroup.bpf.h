@@ -9,13 +9,6 @@
 #define DROP 0
 #define PASS 1
 
-static __always_inline bool same_address(const __u8 *a, const __u8 *b)
-{
-	const __u64 *x = (const __u64 *)a, *y = (const __u64 *)b;
-
-	return x[0] == y[0] && x[1] == y[1];
-}
-
 static __always_inline void tuple_of(struct bpf_sock_tuple *t, const struct endpoint *e, __u32 *size)
 {
 	if (is_mapped(e->address)) {
@@ -64,19 +57,46 @@ static __always_inline void own_sock(struct bpf_sock *sk, const struct session *
 	}
 }
 
-static __always_inline struct session *current_session(void)
+static __always_inline struct session *current_session(__u64 *id)
 {
-	__u64 id = bpf_get_current_ancestor_cgroup_id(fixed.session_level);
+	*id = bpf_get_current_ancestor_cgroup_id(fixed.session_level);
+	return bpf_map_lookup_elem(&sessions, id);
+}
 
-	return bpf_map_lookup_elem(&sessions, &id);
+/*
+ * Bind a socket to the grant that it was connected under. Where no daemon is
+ * there to destroy it when that is over, its packets are dropped all the same,
+ * and unanswered probes end it, so that nobody waits for ever.
+ */
+static __always_inline int hold_socket(struct bpf_sock_addr *ctx, struct session *s, __u32 grant, bool connects)
+{
+	int on = 1, seconds = 5, probes = 3, timeout = 20000 /* ms */;
+	struct sock_info *info;
+
+	if (!ctx->sk)
+		return -1;
+	info = bpf_sk_storage_get(&socks, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!info)
+		return -1;
+	info->session = s->session;
+	info->agent = s->agent;
+	info->grant = name_of_grant(grant);
+	if (!connects || ctx->protocol != IPPROTO_TCP)
+		return 0;
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	bpf_setsockopt(ctx, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
+	bpf_setsockopt(ctx, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
+	bpf_setsockopt(ctx, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof(probes));
+	bpf_setsockopt(ctx, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+	return 0;
 }
 
 /* Told where no LSM program tells of it: on the basic tier, and where only here it was settled. */
 static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct endpoint *e, __u8 operation)
 {
 	struct act a = { .operation = operation, .kind = KIND_NETWORK };
-	struct session *s = current_session();
-	__u64 now = *(volatile __u64 *)&generation;
+	__u64 now = *(volatile __u64 *)&generation, id;
+	struct session *s = current_session(&id);
 	struct agent *agent;
 	bool self = false;
 
@@ -93,6 +113,11 @@ static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct endpo
 	}
 	if (a.verdict == VERDICT_ALLOW && (self || e->inbound))
 		own_sock(ctx->sk, s);
+	if (ask_address_grant(id, s->session, e, &a, true) && hold_socket(ctx, s, a.grant, operation == OP_CONNECT)) {
+		a.verdict = VERDICT_DENY;
+		a.reason = REASON_FULL;
+		a.grant = 0;
+	}
 	if (fixed.full_tier && a.verdict == VERDICT_ALLOW && !(self && !e->inbound))
 		return PASS;
 	by_session(&a, s, now);
@@ -154,10 +179,11 @@ int sendmsg6(struct bpf_sock_addr *ctx)
 static __always_inline int judge_bind(struct bpf_sock_addr *ctx, struct endpoint *e)
 {
 	struct session *s;
+	__u64 id;
 
 	if (e->port && !(fixed.full_tier && ctx->protocol == IPPROTO_TCP))
 		return judge_address(ctx, e, OP_BIND);
-	s = current_session();
+	s = current_session(&id);
 	if (s)
 		own_sock(ctx->sk, s);
 	return PASS;
@@ -181,16 +207,17 @@ int bind6(struct bpf_sock_addr *ctx)
 	return judge_bind(ctx, &e);
 }
 
-/* Both ends of a packet, and whether it begins a TCP connection. */
+/* Both ends of a packet. */
 struct packet {
 	struct endpoint to, from;
-	bool begins;
+	bool begins;	/* a TCP connection */
+	bool resets;	/* one, and carries nothing */
 };
 
 static __always_inline int parse_ports(struct __sk_buff *skb, struct packet *p, __u32 at)
 {
 	__be16 port[2];
-	__u8 flags = 0;
+	__u8 tcp[2] = {};	/* length of the header, flags */
 
 	if (bpf_skb_load_bytes(skb, at, port, sizeof(port)))
 		return -1;
@@ -198,9 +225,10 @@ static __always_inline int parse_ports(struct __sk_buff *skb, struct packet *p, 
 	p->to.port = bpf_ntohs(port[1]);
 	if (p->to.protocol != IPPROTO_TCP)
 		return p->to.protocol == IPPROTO_UDP ? 0 : -1;
-	if (bpf_skb_load_bytes(skb, at + 13, &flags, 1))
+	if (bpf_skb_load_bytes(skb, at + 12, tcp, sizeof(tcp)))
 		return -1;
-	p->begins = (flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	p->begins = (tcp[1] & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+	p->resets = tcp[1] & TCP_RST && skb->len == at + (tcp[0] >> 4) * 4;
 	return 0;
 }
 
@@ -250,12 +278,27 @@ static __always_inline bool is_reply(struct agent *agent, __u64 now, struct pack
 	return a->verdict != VERDICT_DENY;
 }
 
+/* What the session's socket was connected under, if that was a grant. */
+static __always_inline struct sock_info *granted_socket(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	struct sock_info *info;
+
+	if (!sk)
+		return NULL;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return NULL;
+	info = bpf_sk_storage_get(&socks, sk, 0, 0);
+	return info && info->grant ? info : NULL;
+}
+
 SEC("cgroup_skb/egress")
 int egress(struct __sk_buff *skb)
 {
 	__u64 id = bpf_skb_ancestor_cgroup_id(skb, fixed.session_level);
 	struct session *s = bpf_map_lookup_elem(&sessions, &id);
-	struct act a = { .operation = OP_PACKET, .kind = KIND_NETWORK }, again = {};
+	struct act a = { .operation = OP_PACKET, .kind = KIND_NETWORK, .held = 1 }, again = {};
 	__u64 now = *(volatile __u64 *)&generation;
 	struct packet p = {};
 	struct agent *agent;
@@ -275,9 +318,47 @@ int egress(struct __sk_buff *skb)
 			return PASS;
 		if (maybe_self(agent, now, &p.to, &a) && own_listener(skb, s->session, &p.to))
 			return PASS;
+		if (ask_address_grant(id, s->session, &p.to, &a, false))
+			return PASS;
+		/* The end of a connection whose grant is over: its peer learns at once. */
+		if (p.resets && granted_socket(skb))
+			return PASS;
 	}
 	by_session(&a, s, now);
 	describe(&a, &p.to, is_mapped(p.to.address) ? AF_INET : AF_INET6, 0);
+	tell_packet(&a);
+	return DROP;
+}
+
+/*
+ * Attached only while there are grants for addresses. What comes in was asked
+ * for by what went out, but for a connection whose grant is over: its peer may
+ * go on sending.
+ */
+SEC("cgroup_skb/ingress")
+int ingress(struct __sk_buff *skb)
+{
+	struct act a = { .operation = OP_PACKET, .kind = KIND_NETWORK, .held = 1 };
+	__u64 id = bpf_skb_ancestor_cgroup_id(skb, fixed.session_level);
+	__u64 now = *(volatile __u64 *)&generation;
+	struct sock_info *info = granted_socket(skb);
+	struct packet p = {};
+	struct session *s;
+
+	if (!info || named_grant(info->grant, info->session))
+		return PASS;
+	s = bpf_map_lookup_elem(&sessions, &id);
+	if (!s)
+		return DROP;
+	a.verdict = VERDICT_DENY;
+	a.reason = REASON_SOCKET;
+	if (!parse(skb, &p)) {
+		weigh_inet(agent_of(s->agent), now, &p.from, &a);
+		if (a.verdict != VERDICT_DENY || ask_address_grant(id, s->session, &p.from, &a, false))
+			return PASS;
+	}
+	by_session(&a, s, now);
+	describe(&a, &p.from, is_mapped(p.from.address) ? AF_INET : AF_INET6, 0);
 	tell_packet(&a);
 	return DROP;
 }

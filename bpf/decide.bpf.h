@@ -87,10 +87,20 @@ static __always_inline void weigh(struct label *l, struct agent *agent, struct a
 		s = missing ? also : s;
 	}
 	a->verdict = VERDICT_ALLOW;
+	if (missing && !(missing & (s->deny | s->guard)))
+		a->missing = missing;
 	if (missing)
 		a->verdict = only_watch(agent, l->generation, missing & s->guard) ? VERDICT_AUDIT : VERDICT_DENY;
 	a->rule = s->rule[lowest(missing ?: a->access)];
 	a->reason = a->rule ? REASON_RULE : REASON_DEFAULT;
+}
+
+/* The same, and where that allows nothing, a grant. */
+static __always_inline void settle(struct label *l, struct agent *agent, struct act *a)
+{
+	weigh(l, agent, a);
+	if (a->verdict != VERDICT_ALLOW && a->missing)
+		ask_path_grant(l, a);
 }
 
 /* When a decision that is to be timed began; 0 for the others. */
@@ -123,10 +133,10 @@ static __noinline int judge(struct label *l, struct act *a, struct dentry *d, st
 	__u64 began = sample(l);
 
 	resolve(l, d, mnt, start);
-	weigh(l, agent, a);
+	settle(l, agent, a);
 	if (began)
 		time_decision(began);
-	if (a->verdict == VERDICT_ALLOW) {
+	if (a->verdict == VERDICT_ALLOW && !(a->grant && !a->held)) {
 		if (a->operation != OP_EXEC)	/* an exec that comes about is told, and counted then */
 			count_allowed(l, a->kind);
 		return 0;
@@ -214,14 +224,18 @@ static __always_inline void judge_new(struct label *l, struct agent *agent, stru
 	l->old_reason = a->reason;
 	a->access = a->access_new;
 	resolve(l, new, mnt, start);
-	weigh(l, agent, a);
+	a->missing = 0;
+	settle(l, agent, a);
 	if (a->verdict == VERDICT_DENY)
 		return;
 	verdict = weigh_move(l, directory, a->exchange);
+	if (a->grant)
+		a->reason = REASON_GRANT;
 	if (verdict != VERDICT_ALLOW) {
 		a->verdict = verdict;
 		a->reason = REASON_WIDER;
 		a->rule = 0;
+		a->grant = 0;
 	} else if (a->verdict == VERDICT_ALLOW && l->old_access) {
 		a->verdict = VERDICT_AUDIT;
 		a->access = l->old_access;
@@ -243,11 +257,11 @@ static __noinline int judge_move(struct label *l, struct act *a, struct dentry *
 	__u64 first;
 
 	resolve(l, old, mnt, start);
-	weigh(l, agent, a);
+	settle(l, agent, a);
 	first = object_at(l);
 	if (a->verdict != VERDICT_DENY)
 		judge_new(l, agent, a, new, mnt, start, !inode || S_ISDIR(inode->i_mode));
-	if (a->verdict == VERDICT_ALLOW) {
+	if (a->verdict == VERDICT_ALLOW && !a->grant) {
 		count_allowed(l, a->kind);
 		return 0;
 	}

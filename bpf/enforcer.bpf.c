@@ -27,6 +27,8 @@ typedef unsigned short umode_t;
 #include "dircache.bpf.h"
 #include "walk.bpf.h"
 #include "event.bpf.h"
+#include "endpoint.bpf.h"
+#include "grant.bpf.h"
 #include "decide.bpf.h"
 #include "file.bpf.h"
 #include "net.bpf.h"
@@ -45,6 +47,7 @@ int find_root(void *ctx)
 }
 
 /* Go's side of a type that no map holds is generated from these. */
+const enum grant_flag *const go_grant_flag __attribute__((unused));
 const struct event_short *const go_event_short __attribute__((unused));
 const struct event_long *const go_event_long __attribute__((unused));
 const enum access *const go_access __attribute__((unused));

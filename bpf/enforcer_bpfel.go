@@ -93,6 +93,8 @@ type enforcerEvent struct {
 	PathLen    uint32
 	TargetLen  uint32
 	Device     uint32
+	Grant      uint32
+	Pad        uint32
 	Ancestor   [8]struct {
 		_    structs.HostLayout
 		Pid  uint32
@@ -117,6 +119,50 @@ type enforcerGlobNode struct {
 	_     structs.HostLayout
 	Next  [256]uint32
 	Class uint32
+}
+
+type enforcerGrant struct {
+	_        structs.HostLayout
+	Session  uint64
+	Deadline uint64
+	Uses     int64
+	Flags    uint32
+	Serial   uint32
+}
+
+type enforcerGrantFlag uint32
+
+const (
+	enforcerGrantFlagGRANT_COUNTED enforcerGrantFlag = 1
+	enforcerGrantFlagGRANT_KILL    enforcerGrantFlag = 2
+)
+
+type enforcerGrantNetKey struct {
+	_         structs.HostLayout
+	Prefixlen uint32
+	Session   [2]uint32
+	Family    uint8
+	Protocol  uint8
+	Port      uint16
+	Address   [16]uint8
+}
+
+type enforcerGrantPathKey struct {
+	_       structs.HostLayout
+	Session uint64
+	Hash    uint64
+}
+
+type enforcerGrantedFile struct {
+	_      structs.HostLayout
+	Cgroup [8]uint64
+	Grant  [8]uint64
+}
+
+type enforcerGrantsAt struct {
+	_      structs.HostLayout
+	Number [8]uint32
+	Access [8]uint8
 }
 
 type enforcerHome struct {
@@ -187,7 +233,15 @@ const (
 	enforcerLimitsRING_WAKE       enforcerLimits = 131072
 	enforcerLimitsDIRCACHE        enforcerLimits = 65536
 	enforcerLimitsUNIX_NAME       enforcerLimits = 108
+	enforcerLimitsGRANTS_AT       enforcerLimits = 8
+	enforcerLimitsGRANTED_TO      enforcerLimits = 8
+	enforcerLimitsMAPPED_GRANTS   enforcerLimits = 8
 )
+
+type enforcerMapped struct {
+	_     structs.HostLayout
+	Grant [8]uint64
+}
 
 type enforcerNetKey struct {
 	_         structs.HostLayout
@@ -213,34 +267,36 @@ type enforcerOperation uint32
 const (
 	enforcerOperationOP_NONE         enforcerOperation = 0
 	enforcerOperationOP_OPEN         enforcerOperation = 1
-	enforcerOperationOP_EXEC         enforcerOperation = 2
-	enforcerOperationOP_MAP          enforcerOperation = 3
-	enforcerOperationOP_CREATE       enforcerOperation = 4
-	enforcerOperationOP_MKDIR        enforcerOperation = 5
-	enforcerOperationOP_MKNOD        enforcerOperation = 6
-	enforcerOperationOP_SYMLINK      enforcerOperation = 7
-	enforcerOperationOP_LINK         enforcerOperation = 8
-	enforcerOperationOP_UNLINK       enforcerOperation = 9
-	enforcerOperationOP_RMDIR        enforcerOperation = 10
-	enforcerOperationOP_RENAME       enforcerOperation = 11
-	enforcerOperationOP_TRUNCATE     enforcerOperation = 12
-	enforcerOperationOP_CHMOD        enforcerOperation = 13
-	enforcerOperationOP_CHOWN        enforcerOperation = 14
-	enforcerOperationOP_TIMES        enforcerOperation = 15
-	enforcerOperationOP_XATTR        enforcerOperation = 16
-	enforcerOperationOP_SOCKET       enforcerOperation = 17
-	enforcerOperationOP_BIND         enforcerOperation = 18
-	enforcerOperationOP_LISTEN       enforcerOperation = 19
-	enforcerOperationOP_CONNECT      enforcerOperation = 20
-	enforcerOperationOP_SEND         enforcerOperation = 21
-	enforcerOperationOP_UNIX_CONNECT enforcerOperation = 22
-	enforcerOperationOP_PACKET       enforcerOperation = 23
-	enforcerOperationOP_MOUNT        enforcerOperation = 24
-	enforcerOperationOP_NAMESPACE    enforcerOperation = 25
-	enforcerOperationOP_PTRACE       enforcerOperation = 26
-	enforcerOperationOP_BPF          enforcerOperation = 27
-	enforcerOperationOP_SIGNAL       enforcerOperation = 28
-	enforcerOperationOP_COUNT        enforcerOperation = 29
+	enforcerOperationOP_READ         enforcerOperation = 2
+	enforcerOperationOP_WRITE        enforcerOperation = 3
+	enforcerOperationOP_EXEC         enforcerOperation = 4
+	enforcerOperationOP_MAP          enforcerOperation = 5
+	enforcerOperationOP_CREATE       enforcerOperation = 6
+	enforcerOperationOP_MKDIR        enforcerOperation = 7
+	enforcerOperationOP_MKNOD        enforcerOperation = 8
+	enforcerOperationOP_SYMLINK      enforcerOperation = 9
+	enforcerOperationOP_LINK         enforcerOperation = 10
+	enforcerOperationOP_UNLINK       enforcerOperation = 11
+	enforcerOperationOP_RMDIR        enforcerOperation = 12
+	enforcerOperationOP_RENAME       enforcerOperation = 13
+	enforcerOperationOP_TRUNCATE     enforcerOperation = 14
+	enforcerOperationOP_CHMOD        enforcerOperation = 15
+	enforcerOperationOP_CHOWN        enforcerOperation = 16
+	enforcerOperationOP_TIMES        enforcerOperation = 17
+	enforcerOperationOP_XATTR        enforcerOperation = 18
+	enforcerOperationOP_SOCKET       enforcerOperation = 19
+	enforcerOperationOP_BIND         enforcerOperation = 20
+	enforcerOperationOP_LISTEN       enforcerOperation = 21
+	enforcerOperationOP_CONNECT      enforcerOperation = 22
+	enforcerOperationOP_SEND         enforcerOperation = 23
+	enforcerOperationOP_UNIX_CONNECT enforcerOperation = 24
+	enforcerOperationOP_PACKET       enforcerOperation = 25
+	enforcerOperationOP_MOUNT        enforcerOperation = 26
+	enforcerOperationOP_NAMESPACE    enforcerOperation = 27
+	enforcerOperationOP_PTRACE       enforcerOperation = 28
+	enforcerOperationOP_BPF          enforcerOperation = 29
+	enforcerOperationOP_SIGNAL       enforcerOperation = 30
+	enforcerOperationOP_COUNT        enforcerOperation = 31
 )
 
 type enforcerPortKey struct {
@@ -274,25 +330,24 @@ const (
 	enforcerReasonREASON_SOCKET    enforcerReason = 8
 	enforcerReasonREASON_PRIVILEGE enforcerReason = 9
 	enforcerReasonREASON_NO_LABEL  enforcerReason = 10
-	enforcerReasonREASON_COUNT     enforcerReason = 11
+	enforcerReasonREASON_GRANT     enforcerReason = 11
+	enforcerReasonREASON_FULL      enforcerReason = 12
+	enforcerReasonREASON_COUNT     enforcerReason = 13
 )
 
 type enforcerSession struct {
 	_       structs.HostLayout
 	Session uint64
 	Agent   uint32
-	Pad     uint32
+	Grants  uint32
 }
 
 type enforcerSockInfo struct {
-	_          structs.HostLayout
-	Session    uint64
-	Generation uint64
-	Agent      uint32
-	Port       uint16
-	Protocol   uint8
-	Flags      uint8
-	Peer       [16]uint8
+	_       structs.HostLayout
+	Session uint64
+	Grant   uint64
+	Agent   uint32
+	Pad     uint32
 }
 
 type enforcerState struct {
@@ -337,9 +392,14 @@ const (
 	enforcerMapEdges               = "edges"
 	enforcerMapEvents              = "events"
 	enforcerMapGlobs               = "globs"
+	enforcerMapGrantNets           = "grant_nets"
+	enforcerMapGrantPaths          = "grant_paths"
+	enforcerMapGranted             = "granted"
+	enforcerMapGrants              = "grants"
 	enforcerMapHomes               = "homes"
 	enforcerMapLabels              = "labels"
 	enforcerMapLatencies           = "latencies"
+	enforcerMapMappings            = "mappings"
 	enforcerMapPorts               = "ports"
 	enforcerMapSessions            = "sessions"
 	enforcerMapSocks               = "socks"
@@ -353,8 +413,10 @@ const (
 	enforcerProgEgress             = "egress"
 	enforcerProgFileMprotect       = "file_mprotect"
 	enforcerProgFileOpen           = "file_open"
+	enforcerProgFilePermission     = "file_permission"
 	enforcerProgFileTruncate       = "file_truncate"
 	enforcerProgFindRoot           = "find_root"
+	enforcerProgIngress            = "ingress"
 	enforcerProgInodeRemoveAcl     = "inode_remove_acl"
 	enforcerProgInodeRemovexattr   = "inode_removexattr"
 	enforcerProgInodeSetAcl        = "inode_set_acl"
@@ -389,18 +451,21 @@ const (
 	enforcerProgSocketSendmsg      = "socket_sendmsg"
 	enforcerProgTaskAlloc          = "task_alloc"
 	enforcerProgTaskKill           = "task_kill"
+	enforcerProgTick               = "tick"
 	enforcerProgUnixMaySend        = "unix_may_send"
 	enforcerProgUnixStreamConnect  = "unix_stream_connect"
 	enforcerProgUringOverrideCreds = "uring_override_creds"
 	enforcerProgUringSqpoll        = "uring_sqpoll"
 	enforcerProgUsernsCreate       = "userns_create"
 	enforcerVarAbstractHash        = "abstract_hash"
+	enforcerVarFileGrants          = "file_grants"
 	enforcerVarFixed               = "fixed"
 	enforcerVarGeneration          = "generation"
 	enforcerVarGoAccess            = "go_access"
 	enforcerVarGoAgentFlag         = "go_agent_flag"
 	enforcerVarGoEventLong         = "go_event_long"
 	enforcerVarGoEventShort        = "go_event_short"
+	enforcerVarGoGrantFlag         = "go_grant_flag"
 	enforcerVarGoKind              = "go_kind"
 	enforcerVarGoLimits            = "go_limits"
 	enforcerVarGoObject            = "go_object"
@@ -467,8 +532,10 @@ type enforcerProgramSpecs struct {
 	Egress             *ebpf.ProgramSpec `ebpf:"egress"`
 	FileMprotect       *ebpf.ProgramSpec `ebpf:"file_mprotect"`
 	FileOpen           *ebpf.ProgramSpec `ebpf:"file_open"`
+	FilePermission     *ebpf.ProgramSpec `ebpf:"file_permission"`
 	FileTruncate       *ebpf.ProgramSpec `ebpf:"file_truncate"`
 	FindRoot           *ebpf.ProgramSpec `ebpf:"find_root"`
+	Ingress            *ebpf.ProgramSpec `ebpf:"ingress"`
 	InodeRemoveAcl     *ebpf.ProgramSpec `ebpf:"inode_remove_acl"`
 	InodeRemovexattr   *ebpf.ProgramSpec `ebpf:"inode_removexattr"`
 	InodeSetAcl        *ebpf.ProgramSpec `ebpf:"inode_set_acl"`
@@ -503,6 +570,7 @@ type enforcerProgramSpecs struct {
 	SocketSendmsg      *ebpf.ProgramSpec `ebpf:"socket_sendmsg"`
 	TaskAlloc          *ebpf.ProgramSpec `ebpf:"task_alloc"`
 	TaskKill           *ebpf.ProgramSpec `ebpf:"task_kill"`
+	Tick               *ebpf.ProgramSpec `ebpf:"tick"`
 	UnixMaySend        *ebpf.ProgramSpec `ebpf:"unix_may_send"`
 	UnixStreamConnect  *ebpf.ProgramSpec `ebpf:"unix_stream_connect"`
 	UringOverrideCreds *ebpf.ProgramSpec `ebpf:"uring_override_creds"`
@@ -514,20 +582,25 @@ type enforcerProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type enforcerMapSpecs struct {
-	Addresses *ebpf.MapSpec `ebpf:"addresses"`
-	Agents    *ebpf.MapSpec `ebpf:"agents"`
-	Counts    *ebpf.MapSpec `ebpf:"counts"`
-	Dircache  *ebpf.MapSpec `ebpf:"dircache"`
-	Edges     *ebpf.MapSpec `ebpf:"edges"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Globs     *ebpf.MapSpec `ebpf:"globs"`
-	Homes     *ebpf.MapSpec `ebpf:"homes"`
-	Labels    *ebpf.MapSpec `ebpf:"labels"`
-	Latencies *ebpf.MapSpec `ebpf:"latencies"`
-	Ports     *ebpf.MapSpec `ebpf:"ports"`
-	Sessions  *ebpf.MapSpec `ebpf:"sessions"`
-	Socks     *ebpf.MapSpec `ebpf:"socks"`
-	States    *ebpf.MapSpec `ebpf:"states"`
+	Addresses  *ebpf.MapSpec `ebpf:"addresses"`
+	Agents     *ebpf.MapSpec `ebpf:"agents"`
+	Counts     *ebpf.MapSpec `ebpf:"counts"`
+	Dircache   *ebpf.MapSpec `ebpf:"dircache"`
+	Edges      *ebpf.MapSpec `ebpf:"edges"`
+	Events     *ebpf.MapSpec `ebpf:"events"`
+	Globs      *ebpf.MapSpec `ebpf:"globs"`
+	GrantNets  *ebpf.MapSpec `ebpf:"grant_nets"`
+	GrantPaths *ebpf.MapSpec `ebpf:"grant_paths"`
+	Granted    *ebpf.MapSpec `ebpf:"granted"`
+	Grants     *ebpf.MapSpec `ebpf:"grants"`
+	Homes      *ebpf.MapSpec `ebpf:"homes"`
+	Labels     *ebpf.MapSpec `ebpf:"labels"`
+	Latencies  *ebpf.MapSpec `ebpf:"latencies"`
+	Mappings   *ebpf.MapSpec `ebpf:"mappings"`
+	Ports      *ebpf.MapSpec `ebpf:"ports"`
+	Sessions   *ebpf.MapSpec `ebpf:"sessions"`
+	Socks      *ebpf.MapSpec `ebpf:"socks"`
+	States     *ebpf.MapSpec `ebpf:"states"`
 }
 
 // enforcerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -535,12 +608,14 @@ type enforcerMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type enforcerVariableSpecs struct {
 	AbstractHash *ebpf.VariableSpec `ebpf:"abstract_hash"`
+	FileGrants   *ebpf.VariableSpec `ebpf:"file_grants"`
 	Fixed        *ebpf.VariableSpec `ebpf:"fixed"`
 	Generation   *ebpf.VariableSpec `ebpf:"generation"`
 	GoAccess     *ebpf.VariableSpec `ebpf:"go_access"`
 	GoAgentFlag  *ebpf.VariableSpec `ebpf:"go_agent_flag"`
 	GoEventLong  *ebpf.VariableSpec `ebpf:"go_event_long"`
 	GoEventShort *ebpf.VariableSpec `ebpf:"go_event_short"`
+	GoGrantFlag  *ebpf.VariableSpec `ebpf:"go_grant_flag"`
 	GoKind       *ebpf.VariableSpec `ebpf:"go_kind"`
 	GoLimits     *ebpf.VariableSpec `ebpf:"go_limits"`
 	GoObject     *ebpf.VariableSpec `ebpf:"go_object"`
@@ -576,20 +651,25 @@ func (o *enforcerObjects) Close() error {
 //
 // It can be passed to loadEnforcerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type enforcerMaps struct {
-	Addresses *ebpf.Map `ebpf:"addresses"`
-	Agents    *ebpf.Map `ebpf:"agents"`
-	Counts    *ebpf.Map `ebpf:"counts"`
-	Dircache  *ebpf.Map `ebpf:"dircache"`
-	Edges     *ebpf.Map `ebpf:"edges"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Globs     *ebpf.Map `ebpf:"globs"`
-	Homes     *ebpf.Map `ebpf:"homes"`
-	Labels    *ebpf.Map `ebpf:"labels"`
-	Latencies *ebpf.Map `ebpf:"latencies"`
-	Ports     *ebpf.Map `ebpf:"ports"`
-	Sessions  *ebpf.Map `ebpf:"sessions"`
-	Socks     *ebpf.Map `ebpf:"socks"`
-	States    *ebpf.Map `ebpf:"states"`
+	Addresses  *ebpf.Map `ebpf:"addresses"`
+	Agents     *ebpf.Map `ebpf:"agents"`
+	Counts     *ebpf.Map `ebpf:"counts"`
+	Dircache   *ebpf.Map `ebpf:"dircache"`
+	Edges      *ebpf.Map `ebpf:"edges"`
+	Events     *ebpf.Map `ebpf:"events"`
+	Globs      *ebpf.Map `ebpf:"globs"`
+	GrantNets  *ebpf.Map `ebpf:"grant_nets"`
+	GrantPaths *ebpf.Map `ebpf:"grant_paths"`
+	Granted    *ebpf.Map `ebpf:"granted"`
+	Grants     *ebpf.Map `ebpf:"grants"`
+	Homes      *ebpf.Map `ebpf:"homes"`
+	Labels     *ebpf.Map `ebpf:"labels"`
+	Latencies  *ebpf.Map `ebpf:"latencies"`
+	Mappings   *ebpf.Map `ebpf:"mappings"`
+	Ports      *ebpf.Map `ebpf:"ports"`
+	Sessions   *ebpf.Map `ebpf:"sessions"`
+	Socks      *ebpf.Map `ebpf:"socks"`
+	States     *ebpf.Map `ebpf:"states"`
 }
 
 func (m *enforcerMaps) Close() error {
@@ -601,9 +681,14 @@ func (m *enforcerMaps) Close() error {
 		m.Edges,
 		m.Events,
 		m.Globs,
+		m.GrantNets,
+		m.GrantPaths,
+		m.Granted,
+		m.Grants,
 		m.Homes,
 		m.Labels,
 		m.Latencies,
+		m.Mappings,
 		m.Ports,
 		m.Sessions,
 		m.Socks,
@@ -616,12 +701,14 @@ func (m *enforcerMaps) Close() error {
 // It can be passed to loadEnforcerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type enforcerVariables struct {
 	AbstractHash *ebpf.Variable `ebpf:"abstract_hash"`
+	FileGrants   *ebpf.Variable `ebpf:"file_grants"`
 	Fixed        *ebpf.Variable `ebpf:"fixed"`
 	Generation   *ebpf.Variable `ebpf:"generation"`
 	GoAccess     *ebpf.Variable `ebpf:"go_access"`
 	GoAgentFlag  *ebpf.Variable `ebpf:"go_agent_flag"`
 	GoEventLong  *ebpf.Variable `ebpf:"go_event_long"`
 	GoEventShort *ebpf.Variable `ebpf:"go_event_short"`
+	GoGrantFlag  *ebpf.Variable `ebpf:"go_grant_flag"`
 	GoKind       *ebpf.Variable `ebpf:"go_kind"`
 	GoLimits     *ebpf.Variable `ebpf:"go_limits"`
 	GoObject     *ebpf.Variable `ebpf:"go_object"`
@@ -650,8 +737,10 @@ type enforcerPrograms struct {
 	Egress             *ebpf.Program `ebpf:"egress"`
 	FileMprotect       *ebpf.Program `ebpf:"file_mprotect"`
 	FileOpen           *ebpf.Program `ebpf:"file_open"`
+	FilePermission     *ebpf.Program `ebpf:"file_permission"`
 	FileTruncate       *ebpf.Program `ebpf:"file_truncate"`
 	FindRoot           *ebpf.Program `ebpf:"find_root"`
+	Ingress            *ebpf.Program `ebpf:"ingress"`
 	InodeRemoveAcl     *ebpf.Program `ebpf:"inode_remove_acl"`
 	InodeRemovexattr   *ebpf.Program `ebpf:"inode_removexattr"`
 	InodeSetAcl        *ebpf.Program `ebpf:"inode_set_acl"`
@@ -686,6 +775,7 @@ type enforcerPrograms struct {
 	SocketSendmsg      *ebpf.Program `ebpf:"socket_sendmsg"`
 	TaskAlloc          *ebpf.Program `ebpf:"task_alloc"`
 	TaskKill           *ebpf.Program `ebpf:"task_kill"`
+	Tick               *ebpf.Program `ebpf:"tick"`
 	UnixMaySend        *ebpf.Program `ebpf:"unix_may_send"`
 	UnixStreamConnect  *ebpf.Program `ebpf:"unix_stream_connect"`
 	UringOverrideCreds *ebpf.Program `ebpf:"uring_override_creds"`
@@ -704,8 +794,10 @@ func (p *enforcerPrograms) Close() error {
 		p.Egress,
 		p.FileMprotect,
 		p.FileOpen,
+		p.FilePermission,
 		p.FileTruncate,
 		p.FindRoot,
+		p.Ingress,
 		p.InodeRemoveAcl,
 		p.InodeRemovexattr,
 		p.InodeSetAcl,
@@ -740,6 +832,7 @@ func (p *enforcerPrograms) Close() error {
 		p.SocketSendmsg,
 		p.TaskAlloc,
 		p.TaskKill,
+		p.Tick,
 		p.UnixMaySend,
 		p.UnixStreamConnect,
 		p.UringOverrideCreds,

@@ -21,7 +21,10 @@ struct act {
 	__u8 reason;
 	__u16 port;
 	__u16 protocol;
+	__u8 missing;		/* of access: what no policy speaks of, so that a grant may give it */
+	__u8 held;		/* the object is open already: no use of a grant is taken */
 	__u32 rule;
+	__u32 grant;		/* that allows it */
 	__u32 peer;
 	__u16 family;
 	__u16 type;
@@ -214,6 +217,8 @@ __noinline int fill(struct event *e, struct act *a)
 	e->path_len = 0;
 	e->target_len = 0;
 	e->device = 0;
+	e->grant = a->grant;
+	e->pad = 0;
 	return 0;
 }
 

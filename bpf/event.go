@@ -21,6 +21,7 @@ type Event struct {
 	Generation uint64
 	Agent      uint32
 	Rule       policy.RuleNumber // of the agent's ruleset in that generation; 0: Reason says why
+	Grant      uint32            // number of the grant that allowed it; 0: none did
 	Operation  string            // open, exec, connect, ...
 	Kind       string            // file, exec, network, unix, guard
 	Verdict    string            // allow, deny, audit
@@ -71,7 +72,7 @@ func decode(raw []byte) (*Event, error) {
 	path, target := rest[:e.PathLen], rest[e.PathLen:e.PathLen+e.TargetLen]
 	ev := &Event{
 		BootNS: e.BootNs, Session: e.Session, Generation: e.Generation, Agent: e.Agent,
-		Rule:      policy.RuleNumber(e.Rule),
+		Rule: policy.RuleNumber(e.Rule), Grant: e.Grant,
 		Operation: name(operationNames(), int(e.Operation)),
 		Kind:      name(kindNames(), int(kindOf(enforcerOperation(e.Operation)))),
 		Verdict:   name(verdictNames(), int(e.Verdict)),

@@ -9,7 +9,7 @@
 static __always_inline int on_mapping(struct file *file)
 {
 	struct act a = {
-		.operation = OP_MAP, .kind = KIND_EXEC, .object = OBJECT_PATH, .access = ACCESS_EXECUTE,
+		.operation = OP_MAP, .kind = KIND_EXEC, .object = OBJECT_PATH, .access = ACCESS_EXECUTE, .held = 1,
 	};
 	struct label *l;
 	int rc = enter(&l);
@@ -19,12 +19,61 @@ static __always_inline int on_mapping(struct file *file)
 	return judge(l, &a, file->f_path.dentry, file->f_path.mnt) ? -EACCES : 0;
 }
 
+/*
+ * A mapping outlives what is decided about the file: reading through it has no
+ * hook. Past the end of a grant none is made, and a session that made one
+ * before does not go on, if the grant says so.
+ */
+static __always_inline int on_granted_mapping(struct file *file, unsigned long prot)
+{
+	struct act a = { .operation = OP_MAP, .kind = KIND_FILE, .object = OBJECT_PATH, .access = ACCESS_READ };
+	struct granted_file *open;
+	struct grant *g;
+	grant_name name;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	open = bpf_inode_storage_get(&granted, file->f_inode, 0, 0);
+	name = granted_to(open, l->cgroup);
+	if (!name)
+		return 0;
+	if (prot & PROT_WRITE)
+		a.access |= ACCESS_WRITE;
+	g = named_grant(name, l->session);
+	if (!g)
+		return judge_use(l, &a, file) ? -EACCES : 0;
+	if (!(g->flags & GRANT_KILL) || note_mapping(l->session, name))
+		return 0;
+	a.verdict = VERDICT_DENY;
+	a.reason = REASON_FULL;
+	by_task(&a, l);
+	look_at(l, file->f_path.dentry, file->f_path.mnt);
+	tell_path(l, &a, object_at(l), 0);
+	return -EACCES;
+}
+
 SEC("lsm/mmap_file")
 int BPF_PROG(mmap_file, struct file *file, unsigned long reqprot, unsigned long prot)
 {
-	if (!file || !(prot & PROT_EXEC))
+	if (!file)
 		return 0;
-	return on_mapping(file);
+	if (prot & PROT_EXEC && on_mapping(file))
+		return -EACCES;
+	return *(volatile __u64 *)&file_grants && on_granted_mapping(file, prot) ? -EACCES : 0;
+}
+
+/* Attached, on every processor, only while there are grants that kill: a process that asks the kernel for nothing meets no hook. */
+SEC("perf_event")
+int tick(void *ctx)
+{
+	__u64 cgroup = bpf_get_current_ancestor_cgroup_id(fixed.session_level);
+	struct session *s = bpf_map_lookup_elem(&sessions, &cgroup);
+
+	if (s)
+		reap(s->session);
+	return 0;
 }
 
 SEC("lsm/file_mprotect")

@@ -47,6 +47,50 @@ static __always_inline __u8 access_of(struct file *file)
 	return access;
 }
 
+/* A file that a grant opened is looked at again when it is used. */
+static __always_inline int hold(struct label *l, struct file *file, struct act *a)
+{
+	struct granted_file *open = bpf_inode_storage_get(&granted, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (note_granted(open, l->cgroup, a->grant))
+		return 0;
+	a->verdict = VERDICT_DENY;
+	a->reason = REASON_FULL;
+	a->grant = 0;
+	tell_path(l, a, object_at(l), 0);
+	return -EACCES;
+}
+
+/* Use of an open file: only that of one which a grant opened, and which is over, is judged. */
+static __always_inline int judge_use(struct label *l, struct act *a, struct file *file)
+{
+	struct granted_file *open = bpf_inode_storage_get(&granted, file->f_inode, 0, 0);
+	grant_name name = granted_to(open, l->cgroup);
+
+	a->held = 1;
+	if (!name || named_grant(name, l->session))
+		return 0;
+	return judge(l, a, file->f_path.dentry, file->f_path.mnt);
+}
+
+/* Attached only while there are grants for files: it runs at every read and write on the host. */
+SEC("lsm/file_permission")
+int BPF_PROG(file_permission, struct file *file, int mask)
+{
+	struct act a = { .operation = OP_READ, .kind = KIND_FILE, .object = OBJECT_PATH, .access = ACCESS_READ };
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	reap(l->session);
+	if (mask & MAY_WRITE) {
+		a.operation = OP_WRITE;
+		a.access = ACCESS_WRITE;
+	}
+	return judge_use(l, &a, file) ? -EACCES : 0;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
@@ -75,7 +119,9 @@ int BPF_PROG(file_open, struct file *file)
 	case NOT_INTERNAL:
 		break;
 	}
-	return judge(l, &a, d, mnt) ? -EACCES : 0;
+	if (judge(l, &a, d, mnt))
+		return -EACCES;
+	return a.grant && hold(l, file, &a) ? -EACCES : 0;
 }
 
 /* One operation on one path. */
@@ -226,10 +272,11 @@ static __always_inline int on_inode(__u8 operation, struct dentry *d)
 		return 0;
 	agent = agent_of(l->agent);
 	l->leaf = (__u64)d;
+	l->view = 0;
 	n = climb_super(l);
 	l->also = 0;
 	l->state = l->reason ? 0 : run(l, agent ? agent->start[l->generation & 1] : 0, n, 0);
-	weigh(l, agent, &a);
+	settle(l, agent, &a);
 	if (a.verdict == VERDICT_ALLOW) {
 		count_allowed(l, a.kind);
 		return 0;

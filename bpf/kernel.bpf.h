@@ -60,6 +60,7 @@ struct path {
 
 struct file {
 	struct path f_path;
+	struct inode *f_inode;
 	unsigned int f_mode;
 	unsigned int f_flags;
 };
@@ -206,13 +207,24 @@ struct kernel_siginfo;
 #define ATTR_SIZE (1 << 3)
 #define ATTR_ATIME (1 << 4)
 #define ATTR_MTIME (1 << 5)
+#define PROT_WRITE 2
 #define PROT_EXEC 4
+#define MAY_WRITE 2
+#define MAY_READ 4
 #define RENAME_EXCHANGE 2
+
+#define SIGKILL 9
 
 #define EPERM 1
 #define EACCES 13
 #define EPROTONOSUPPORT 93
 
+#define SOL_SOCKET 1
+#define SO_KEEPALIVE 9
+#define TCP_KEEPIDLE 4
+#define TCP_KEEPINTVL 5
+#define TCP_KEEPCNT 6
+#define TCP_USER_TIMEOUT 18
 #define SOCK_STREAM 1
 #define SOCK_DGRAM 2
 #define SOCK_SEQPACKET 5

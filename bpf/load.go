@@ -23,10 +23,12 @@ import (
 // from several goroutines. Closing it lets go of them; what is pinned stays in
 // force.
 type Enforcer struct {
-	maps map[string]*ebpf.Map
-	full bool
-	key  hashKey
-	pins string // directory of the pins
+	maps     map[string]*ebpf.Map
+	full     bool
+	key      hashKey
+	cacheKey [2]uint64
+	pins     string // directory of the pins
+	cgroup   string // parent of the sessions'
 
 	mu     sync.Mutex // what follows, and every write to the rule maps
 	rules  allocator
@@ -39,12 +41,14 @@ type Enforcer struct {
 	// RestoreAgents names them
 	strangers []uint32
 	homes     map[uint32][]string
+	grants    grants
 	adopted   bool
 }
 
 // globals is the layout of the object's .bss: see maps.bpf.h.
 type globals struct {
 	Generation uint64
+	FileGrants uint64
 	HostRoot   uint64
 	Turn       uint64
 }
@@ -102,7 +106,7 @@ func load(o Options) (*Enforcer, error) {
 	if err := pinAll(coll, chosen, o, pins); err != nil {
 		return nil, err
 	}
-	e := &Enforcer{maps: coll.Maps, full: o.Full, pins: pins}
+	e := &Enforcer{maps: coll.Maps, full: o.Full, pins: pins, cgroup: o.Cgroup}
 	coll.Maps = nil // e's now
 	return e, e.start()
 }
@@ -154,11 +158,12 @@ func (e *Enforcer) start() error {
 	e.active, e.homes = map[string]*loaded{}, map[uint32][]string{}
 	e.agents, e.names, e.unwritten = map[string]uint32{}, map[uint32]string{}, map[uint32]bool{}
 	e.rules.init(e.maps)
+	e.grants.init(e.maps)
 	var fixed enforcerConstants
 	if err := e.maps[fixedMap].Lookup(uint32(0), &fixed); err != nil {
 		return fmt.Errorf("read the programs' constants: %w", err)
 	}
-	e.key = fixed.HashKey
+	e.key, e.cacheKey = fixed.HashKey, fixed.CacheKey
 	return nil
 }
 
@@ -223,6 +228,8 @@ func attachType(program string) ebpf.AttachType {
 		return ebpf.AttachCGroupInet6Bind
 	case enforcerProgEgress:
 		return ebpf.AttachCGroupInetEgress
+	case enforcerProgIngress:
+		return ebpf.AttachCGroupInetIngress
 	}
 	return ebpf.AttachNone
 }

@@ -19,6 +19,8 @@ const volatile __u64 own_turn;		/* see turn */
 
 /* Written by the daemon only. generation & 1 chooses the slot of struct agent. */
 __u64 generation = 0;
+/* Not 0: there are grants for files, so mappings have to be looked at. Written by the daemon. */
+__u64 file_grants = 0;
 /* Address of the dentry that is the host's "/". Set by find_root before anything is attached. */
 __u64 host_root = 0;
 /* Whose own_turn this is are the programs that tell, while those of two builds are attached. */
@@ -98,6 +100,48 @@ struct {
 	__type(key, int);
 	__type(value, struct sock_info);
 } socks SEC(".maps");
+
+/* Grants by number. Written by the daemon; programs take uses. Full: the grant is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << 17);	/* (configured) */
+	__type(key, __u32);
+	__type(value, struct grant);
+} grants SEC(".maps");
+
+/* Grants for files, by the place that they and what is below them are in. Written by the daemon. Full: the grant is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);	/* (configured) */
+	__type(key, struct grant_path_key);
+	__type(value, struct grants_at);
+} grant_paths SEC(".maps");
+
+/* Grants for addresses: those of the longest prefix. Written by the daemon. Full: the grant is refused. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 18);	/* (configured) */
+	__type(key, struct grant_net_key);
+	__type(value, struct grants_at);
+} grant_nets SEC(".maps");
+
+/* Under which grants a file was opened. Written by the programs. Full: the open is denied. */
+struct {
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct granted_file);
+} granted SEC(".maps");
+
+/* Which grants with GRANT_KILL a session has mapped files of. Written by the programs. Full: the mapping is denied. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 12);
+	__type(key, __u64);
+	__type(value, struct mapped);
+} mappings SEC(".maps");
 
 /* Where filesystems are mounted on the host, by s_dev. Written by the daemon. Full: bind mounts of the rest are denied. */
 struct {

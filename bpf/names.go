@@ -18,6 +18,8 @@ func operationNames() []string {
 	return []string{
 		enforcerOperationOP_NONE:         "any",
 		enforcerOperationOP_OPEN:         "open",
+		enforcerOperationOP_READ:         "read",
+		enforcerOperationOP_WRITE:        "write",
 		enforcerOperationOP_EXEC:         "exec",
 		enforcerOperationOP_MAP:          "map",
 		enforcerOperationOP_CREATE:       "create",
@@ -93,5 +95,7 @@ func reasonNames() []string {
 		enforcerReasonREASON_SOCKET:    "socket",
 		enforcerReasonREASON_PRIVILEGE: "privilege",
 		enforcerReasonREASON_NO_LABEL:  "no-label",
+		enforcerReasonREASON_GRANT:     "grant",
+		enforcerReasonREASON_FULL:      "full",
 	}
 }

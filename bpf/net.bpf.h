@@ -9,15 +9,8 @@
 #define BAILIFF_NET_BPF_H
 
 #define TCP_SYN 0x02
+#define TCP_RST 0x04
 #define TCP_ACK 0x10
-
-/* One end of a connection. */
-struct endpoint {
-	__u8 address[16];	/* IPv4 is mapped */
-	__u16 port;		/* host order */
-	__u8 protocol;
-	__u8 inbound;		/* the local end, to be listened on */
-};
 
 /* The start of sockaddr_in and sockaddr_in6. */
 struct sockaddr_inet {
@@ -26,43 +19,6 @@ struct sockaddr_inet {
 	__be32 word;		/* IPv4 address, or flow label */
 	__u8 address6[16];
 };
-
-static __always_inline void map4(struct endpoint *e, __be32 address)
-{
-	__builtin_memset(e->address, 0, 10);
-	e->address[10] = 0xff;
-	e->address[11] = 0xff;
-	__builtin_memcpy(&e->address[12], &address, 4);
-}
-
-static __always_inline bool is_mapped(const __u8 *a)
-{
-	const __u32 *w = (const __u32 *)a;
-
-	return !w[0] && !w[1] && w[2] == bpf_htonl(0xffff);
-}
-
-static __always_inline bool is_loopback(const __u8 *a)
-{
-	const __u32 *w = (const __u32 *)a;
-
-	if (is_mapped(a))
-		return a[12] == 127;
-	return !w[0] && !w[1] && !w[2] && w[3] == bpf_htonl(1);
-}
-
-/* A packet to the unspecified address goes to loopback. */
-static __always_inline void resolve_any(struct endpoint *e)
-{
-	__u32 *w = (__u32 *)e->address;
-
-	if (e->inbound)
-		return;
-	if (is_mapped(e->address) && !w[3])
-		w[3] = bpf_htonl(0x7f000001);
-	else if (!w[0] && !w[1] && !w[2] && !w[3])
-		w[3] = bpf_htonl(1);
-}
 
 /* Look the endpoint up; fills a's verdict, rule and reason. */
 static __noinline int weigh_inet(struct agent *agent, __u64 generation, const struct endpoint *e, struct act *a)
@@ -163,7 +119,7 @@ static __always_inline bool is_inet(__u16 family)
 }
 
 /* Judge an endpoint for the task's label; the cgroup hooks settle what may be the session itself. */
-static __noinline int judge_inet(struct label *l, struct sock *sk, const struct endpoint *e, __u32 operation)
+static __noinline int judge_inet(struct label *l, struct sock *sk, struct endpoint *e, __u32 operation)
 {
 	struct act a = { .operation = operation, .kind = KIND_NETWORK };
 	struct agent *agent = agent_of(l->agent);
@@ -177,6 +133,8 @@ static __noinline int judge_inet(struct label *l, struct sock *sk, const struct 
 		else if (covered(l, sk))
 			return 0;
 	}
+	/* The cgroup hooks take the use, where they follow. */
+	ask_address_grant(l->cgroup, l->session, e, &a, !covered(l, sk));
 	tell(&a, l);
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
@@ -200,7 +158,7 @@ static __always_inline void local_end(struct endpoint *e, struct sock *sk)
  */
 static __noinline int judge_peer(struct label *l, struct sock *sk)
 {
-	struct act a = { .operation = OP_SEND, .kind = KIND_NETWORK };
+	struct act a = { .operation = OP_SEND, .kind = KIND_NETWORK, .held = 1 };
 	struct agent *agent = agent_of(l->agent);
 	struct endpoint e = {};
 
@@ -220,7 +178,7 @@ static __noinline int judge_peer(struct label *l, struct sock *sk)
 	else
 		bpf_probe_read_kernel(e.address, 16, &sk->__sk_common.skc_v6_daddr);
 	weigh_inet(agent, l->generation, &e, &a);
-	if (a.verdict == VERDICT_ALLOW)
+	if (a.verdict == VERDICT_ALLOW || ask_address_grant(l->cgroup, l->session, &e, &a, false))
 		return 0;
 	describe(&a, &e, sk->__sk_common.skc_family, sk->sk_type);
 	tell(&a, l);
@@ -299,6 +257,8 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 		return rc < 0 ? -EACCES : 0;
 	if (!sk || !is_inet(sk->__sk_common.skc_family))
 		return 0;
+	if (*(volatile __u64 *)&file_grants)
+		reap(l->session);
 	if (!msg->msg_name)
 		return covered(l, sk) || !judge_peer(l, sk) ? 0 : -EACCES;
 	e.protocol = sk->sk_protocol;

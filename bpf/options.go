@@ -28,6 +28,7 @@ type Sizes struct {
 	Addresses   uint32 // prefixes
 	Ports       uint32 // prefixes of port ranges
 	Sessions    uint32
+	Grants      uint32 // at once, plus one
 	RingBytes   uint32 // events that wait for the daemon; a power of two
 }
 
@@ -42,6 +43,9 @@ func (s Sizes) apply(entries func(name string, n uint32)) {
 		{enforcerMapAddresses, s.Addresses},
 		{enforcerMapPorts, s.Ports},
 		{enforcerMapSessions, s.Sessions},
+		{enforcerMapGrants, s.Grants},
+		{enforcerMapGrantPaths, 2 * s.Grants},
+		{enforcerMapGrantNets, 2 * s.Grants},
 		{enforcerMapEvents, s.RingBytes},
 	} {
 		if size.n != 0 {

@@ -48,7 +48,7 @@ func pinAll(coll *ebpf.Collection, chosen programs, o Options, dir string) (err 
 			os.RemoveAll(making)
 		}
 	}()
-	for _, sub := range []string{"maps", "links"} {
+	for _, sub := range []string{"maps", "links", "programs"} {
 		if err := os.MkdirAll(filepath.Join(making, sub), 0o700); err != nil {
 			return fmt.Errorf("make a pin directory: %w", err)
 		}
@@ -61,6 +61,11 @@ func pinAll(coll *ebpf.Collection, chosen programs, o Options, dir string) (err 
 	for name, l := range links {
 		if err := l.Pin(filepath.Join(making, "links", name)); err != nil {
 			return fmt.Errorf("pin the link of %s: %w", name, err)
+		}
+	}
+	for _, name := range chosen.demand {
+		if err := coll.Programs[name].Pin(filepath.Join(making, "programs", name)); err != nil {
+			return fmt.Errorf("pin program %s: %w", name, err)
 		}
 	}
 	if err := os.Rename(making, dir); err != nil {
@@ -108,7 +113,7 @@ func adoptOwn(o Options, dir string) (*Enforcer, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Enforcer{maps: map[string]*ebpf.Map{}, full: o.Full, pins: dir, adopted: true}
+	e := &Enforcer{maps: map[string]*ebpf.Map{}, full: o.Full, pins: dir, cgroup: o.Cgroup, adopted: true}
 	for name := range spec.Maps {
 		if e.maps[name], err = ebpf.LoadPinnedMap(filepath.Join(dir, "maps", pinName(name)), nil); err != nil {
 			delete(e.maps, name)

@@ -15,6 +15,7 @@ import (
 type programs struct {
 	lsm    []string
 	cgroup []string
+	demand []string // see demanded
 }
 
 // findRoot is run at load and attached nowhere.
@@ -33,8 +34,12 @@ func choose(spec *ebpf.CollectionSpec, full bool) (programs, error) {
 	for name, p := range spec.Programs {
 		switch {
 		case name == findRoot:
-		case p.Type != ebpf.LSM:
+		case name == enforcerProgIngress:
+			chosen.demand = append(chosen.demand, name)
+		case p.Type == ebpf.CGroupSockAddr || p.Type == ebpf.CGroupSKB:
 			chosen.cgroup = append(chosen.cgroup, name)
+		case full && demanded(name):
+			chosen.demand = append(chosen.demand, name)
 		case !full:
 			delete(spec.Programs, name)
 		default:

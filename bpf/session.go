@@ -55,6 +55,12 @@ func (e *Enforcer) Labelled(pidfd int) (session uint64, ok bool, err error) {
 
 // RemoveSession forgets a session whose cgroup is empty.
 func (e *Enforcer) RemoveSession(cgroup uint64) error {
+	var s enforcerSession
+	if e.maps[enforcerMapSessions].Lookup(cgroup, &s) == nil {
+		if err := ignoreMissing(e.maps[enforcerMapMappings].Delete(s.Session)); err != nil {
+			return fmt.Errorf("remove the session's mappings from the kernel's table: %w", err)
+		}
+	}
 	if err := ignoreMissing(e.maps[enforcerMapSessions].Delete(cgroup)); err != nil {
 		return fmt.Errorf("remove the session from the kernel's table: %w", err)
 	}

@@ -59,6 +59,7 @@ type Capacity struct {
 	Addresses   uint32 `yaml:"addresses"`
 	Ports       uint32 `yaml:"ports"`
 	Sessions    uint32 `yaml:"sessions"`
+	Grants      uint32 `yaml:"grants"`
 	RingBytes   uint32 `yaml:"ringBytes"`
 }
 

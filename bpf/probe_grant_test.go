@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bpf
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func grantProbes() map[string]operation {
+	return map[string]operation{
+		"mmap": func(arg func(int) string) (string, error) {
+			_, err := unix.Mmap(number(arg(0)), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
+			return "", err
+		},
+		// Computes for so many milliseconds; the clock is read without asking the kernel.
+		"spin": func(arg func(int) string) (string, error) {
+			for end := time.Now().Add(time.Duration(number(arg(0))) * time.Millisecond); time.Now().Before(end); {
+			}
+			return "", nil
+		},
+		"sleep": func(arg func(int) string) (string, error) {
+			for range number(arg(0)) / 10 {
+				time.Sleep(10 * time.Millisecond)
+			}
+			return "", nil
+		},
+		"recvnow": func(arg func(int) string) (string, error) {
+			b := make([]byte, 100)
+			n, _, err := unix.Recvfrom(number(arg(0)), b, unix.MSG_DONTWAIT)
+			return string(b[:max(n, 0)]), err
+		},
+	}
+}
