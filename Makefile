@@ -59,6 +59,10 @@ test-vm: build ## kernel tests in guests; KERNELS="6.1 6.12" chooses
 fuzz: ## every fuzz target for a while; FUZZTIME=10s each
 	scripts/fuzz $(FUZZTIME)
 
+.PHONY: differential
+differential: ## the kernel against the reference evaluator in guests; POLICIES=2000 SEED=1 KERNELS=6.12
+	scripts/differential $(KERNELS)
+
 .PHONY: bench
 bench: ## measurements against no enforcement and Landlock (as root); ROW=B2 chooses one
 	scripts/bench $(ROW)

@@ -37,7 +37,7 @@ func probe() int {
 		return 1
 	}
 	ops := fileProbes()
-	for _, more := range []map[string]operation{inodeProbes(), execProbes(), guardProbes(), netProbes(), grantProbes()} {
+	for _, more := range []map[string]operation{inodeProbes(), execProbes(), guardProbes(), netProbes(), grantProbes(), performProbes()} {
 		maps.Copy(ops, more)
 	}
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
