@@ -45,7 +45,7 @@ func FuzzCompile(f *testing.F) {
 	f.Add("+/srv\n-/srv/keys\n+/srv/keys/public\n-/srv/*.db\n+/srv/scratch.db", "/srv/keys/public")
 	f.Add("+/**/a\n-/a/**\n!/**/.ssh\n+/a/b/*", "/a/b/a/.ssh/x")
 	f.Add("+/*a*a*a*a*a\n-/?a??a*\n+/a\\*\\?", "/aaaaaaaa")
-	f.Add("@@a*\n@/run/*.sock\n^@ab\n#@abc", "@abc")
+	f.Add("@@a*\n@/run/*.sock\n^@ab\n!@@abc", "@abc")
 	f.Add("+/proc/self\n-/proc/self/environ\n+/**/self/*b*", "/proc/self/environ")
 	f.Add("n10.0.0.0/8\nd10.1.0.0/16\nn10.1.2.3/32\nd::/0\nn169.254.0.0/16", "/")
 	f.Add("+/**/**/**/**/x\n+/a/**/b/**/c/**/d\n-/**/*/**/*x", "/a/b/c/d/x")
@@ -62,53 +62,44 @@ func FuzzCompile(f *testing.F) {
 	})
 }
 
-// lineKinds are the first letters of patternPolicy's lines, with what each becomes.
-func lineKinds() []struct{ letter, section, before, after string } {
-	return []struct{ letter, section, before, after string }{
-		{"+", "files", "path: ", ", allow: [read, execute]"},
-		{"-", "files", "path: ", ", deny: [read, write]"},
-		{"@", "network", "allow: connect, unix: ", ""},
-		{"^", "network", "deny: connect, unix: ", ""},
-		{"n", "network", "allow: connect, cidr: ", ", ports: [80-443], protocol: any"},
-		{"d", "network", "deny: connect, cidr: ", ", ports: [100]"},
-		{"!", "guarded files", "path: ", ", deny: [read]"},
-		{"#", "guarded network", "deny: connect, unix: ", ""},
-	}
-}
-
-// patternPolicy turns each line into one of a policy or a guardrail: the first
-// letter says of which kind, the rest is the path, socket or network. So that most
-// of what a fuzzer makes up is a policy, any letter has a kind, and a path is
-// absolute whether it is written so or not.
+// patternPolicy turns each line into one of a policy: after "+" and "-" a path
+// that is allowed and denied, after "@" and "^" a Unix socket likewise, after "n"
+// and "d" a network, after "!" a path, or with "!@" a socket, that a guardrail denies.
 func patternPolicy(lines string) (text string, ok bool) {
+	sections := map[string]string{}
 	all := strings.Split(lines, "\n")
 	if len(all) > 12 || len(lines) > 400 || !utf8.ValidString(lines) || strings.Count(lines, "**") > 12 {
 		return "", false
 	}
-	sections := map[string]string{}
-	kinds := lineKinds()
 	for _, l := range all {
 		if len(l) < 2 || strings.Count(l, "/") > fuzzDepth {
 			continue
 		}
-		kind := kinds[int(l[0])%len(kinds)]
-		for _, k := range kinds {
-			if l[:1] == k.letter {
-				kind = k
-			}
+		rest := quote(l[1:])
+		switch {
+		case l[0] == '+':
+			sections["files"] += "    - {path: " + rest + ", allow: [read, execute]}\n"
+		case l[0] == '-':
+			sections["files"] += "    - {path: " + rest + ", deny: [read, write]}\n"
+		case l[0] == '@':
+			sections["network"] += "    - {allow: connect, unix: " + rest + "}\n"
+		case l[0] == '^':
+			sections["network"] += "    - {deny: connect, unix: " + rest + "}\n"
+		case l[0] == 'n':
+			sections["network"] += "    - {allow: connect, cidr: " + rest + ", ports: [80-443], protocol: any}\n"
+		case l[0] == 'd':
+			sections["network"] += "    - {deny: connect, cidr: " + rest + ", ports: [100]}\n"
+		case strings.HasPrefix(l, "!@"):
+			sections["guarded sockets"] += "    - {deny: connect, unix: " + quote(l[2:]) + "}\n"
+		case l[0] == '!':
+			sections["guarded files"] += "    - {path: " + rest + ", deny: [read]}\n"
 		}
-		_, size := utf8.DecodeRuneInString(l)
-		rest := l[size:]
-		if !strings.Contains(kind.before, "cidr") && !strings.HasPrefix(rest, "@") {
-			rest = "/" + strings.TrimLeft(rest, "/")
-		}
-		sections[kind.section] += "    - {" + kind.before + quote(rest) + kind.after + "}\n"
 	}
 	text = head
 	for _, part := range []struct{ section, title string }{
 		{"files", "  files:\n"}, {"network", "  network:\n"},
 		{"guarded files", "---\n" + guardHead + "  files:\n"},
-		{"guarded network", "---\n" + strings.Replace(guardHead, "name: g", "name: n", 1) + "  network:\n"},
+		{"guarded sockets", "---\n" + strings.Replace(guardHead, "name: g", "name: s", 1) + "  network:\n"},
 	} {
 		if body := sections[part.section]; body != "" {
 			text += part.title + body

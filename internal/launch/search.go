@@ -72,11 +72,7 @@ func unusable(name string, err error) *Error {
 	case errors.Is(err, syscall.EISDIR):
 		return failure(ExitNotExecutable, "%s: is a directory: name a program in it", name)
 	}
-	hint := ""
-	if unix.Geteuid() == 0 && errors.Is(err, os.ErrPermission) {
-		hint = "; a session of root's enters directories of other users only where its policy says capabilities: [DAC_READ_SEARCH]"
-	}
-	return failure(ExitNotExecutable, "%s: cannot be executed: %v: check the file's mode (chmod +x) and the directories above it%s", name, rootCause(err), hint)
+	return failure(ExitNotExecutable, "%s: cannot be executed: %v: check the file's mode (chmod +x) and the directories above it", name, rootCause(err))
 }
 
 // rootCause is the error number inside err, whose text needs no path again.
