@@ -26,6 +26,8 @@ type storedDocument struct {
 	AcceptDegraded bool
 	Generation     uint64 // when it last changed
 	Applied        time.Time
+
+	parsed *parsed // what Text says; nil: not parsed by this life of the daemon
 }
 
 // storedPolicies is the file "policies": what is to be in force.
@@ -51,6 +53,7 @@ type policies struct {
 	stored     storedPolicies
 	builtin    storedDocument // of this life of the daemon, not written down
 	docs       []policy.Document
+	compiled   []*compiled
 	rulesets   map[string]*policy.Ruleset // by subject
 	subjects   []string
 	problems   policy.Problems
@@ -76,8 +79,17 @@ type candidate struct {
 	stored   storedPolicies
 	builtin  storedDocument
 	docs     []policy.Document
-	rulesets []*policy.Ruleset
+	sources  []*parsed // of each of docs: what it was parsed from
+	compiled []*compiled
 	problems policy.Problems
+}
+
+func (c *candidate) rulesets() []*policy.Ruleset {
+	var list []*policy.Ruleset
+	for _, x := range c.compiled {
+		list = append(list, x.ruleset)
+	}
+	return list
 }
 
 // compile compiles stored documents, with the built-in one. A candidate that has
@@ -95,27 +107,22 @@ func (d *Daemon) compile(stored storedPolicies) (c candidate, ok bool) {
 func (d *Daemon) compileWith(stored storedPolicies, builtin storedDocument) (c candidate, ok bool) {
 	c.stored = stored
 	c.stored.Builtin = builtin.Text
+	if builtin.Text == d.policies.builtin.Text {
+		builtin.parsed = d.policies.builtin.parsed
+	}
 	if err := c.addBuiltin(builtin); err != nil {
 		c.problems = policy.Problems{{Severity: policy.Error, Pos: policy.Position{File: "<builtin>"}, Message: err.Error()}}
 		return c, false
 	}
-	for _, s := range stored.Documents {
-		docs, problems := s.parse()
-		c.docs, c.problems = append(c.docs, docs...), append(c.problems, problems...)
+	c.sources = slices.Repeat([]*parsed{c.builtin.parsed}, len(c.docs))
+	for _, p := range parseAll(c.stored.Documents) {
+		c.docs, c.problems = append(c.docs, p.docs...), append(c.problems, p.problems...)
+		c.sources = append(c.sources, slices.Repeat([]*parsed{p}, len(p.docs))...)
 	}
 	if c.problems.Has(policy.Error) {
 		return c, false
 	}
-	var problems policy.Problems
-	c.rulesets, problems = policy.CompileAll(c.docs)
-	c.problems = append(c.problems, problems...)
-	ok = !c.problems.Has(policy.Error) && !c.problems.Has(policy.Unsupported)
-	if ok && !d.kernel.Full() {
-		for _, r := range c.rulesets {
-			_, lost := r.Landlock(c.docs)
-			c.problems = append(c.problems, lost...)
-		}
-	}
+	ok = d.compileSubjects(&c) && !c.problems.Has(policy.Error)
 	c.problems.Sort()
 	return c, ok
 }
@@ -160,13 +167,13 @@ func (d *Daemon) put(c candidate) error {
 	if c.builtin.Generation, c.builtin.Applied = p.builtin.Generation, p.builtin.Applied; c.builtin.Text != p.builtin.Text {
 		c.builtin.Generation, c.builtin.Applied = next, d.now()
 	}
-	set := bpf.Set{Rulesets: c.rulesets, Agents: map[string]string{}}
+	set := bpf.Set{Rulesets: c.rulesets(), Agents: map[string]string{}}
 	for agent := range d.kernel.Agents() {
 		if subject, ok := policy.SubjectFor(agent, subjects); ok {
 			set.Agents[agent] = subject
 		}
 	}
-	rulesets := bySubject(c.rulesets)
+	rulesets := bySubject(c.rulesets())
 	p.remember(past{next, rulesets, subjects})
 	generation, err := d.kernel.Apply(set)
 	if generation == 0 {
@@ -178,7 +185,7 @@ func (d *Daemon) put(c candidate) error {
 	}
 	p.mu.Lock()
 	p.stored, p.builtin, p.docs = c.stored, c.builtin, c.docs
-	p.rulesets, p.subjects, p.problems = rulesets, subjects, c.problems
+	p.compiled, p.rulesets, p.subjects, p.problems = c.compiled, rulesets, subjects, c.problems
 	p.generation, p.applied = generation, d.now()
 	p.mu.Unlock()
 	d.metrics.Generation.Set(float64(generation))
@@ -188,13 +195,15 @@ func (d *Daemon) put(c candidate) error {
 
 // stamp notes on each document whether it changed.
 func stamp(s *storedPolicies, before storedPolicies, generation uint64, now time.Time) {
+	old := map[string]*storedDocument{}
+	for i := range before.Documents {
+		old[before.Documents[i].Name] = &before.Documents[i]
+	}
 	for i := range s.Documents {
 		doc := &s.Documents[i]
 		doc.Generation, doc.Applied = generation, now
-		for _, old := range before.Documents {
-			if old.Name == doc.Name && old.Text == doc.Text && old.AcceptDegraded == doc.AcceptDegraded {
-				doc.Generation, doc.Applied = old.Generation, old.Applied
-			}
+		if was := old[doc.Name]; was != nil && was.Text == doc.Text && was.AcceptDegraded == doc.AcceptDegraded {
+			doc.Generation, doc.Applied = was.Generation, was.Applied
 		}
 	}
 }
@@ -249,8 +258,9 @@ func (p *policies) forAgent(agent string) (r *policy.Ruleset, docs []policy.Docu
 // accepting that.
 func (p *policies) degraded(r *policy.Ruleset) (problems policy.Problems, unaccepted string) {
 	_, problems = r.Landlock(p.docs)
+	owner := owners(pointers(p.stored.Documents))
 	for _, problem := range problems {
-		i := slices.IndexFunc(p.stored.Documents, func(s storedDocument) bool { return s.holds(problem.Pos) })
+		i := owner(problem.Pos)
 		if unaccepted == "" && (i < 0 || !p.stored.Documents[i].AcceptDegraded) {
 			unaccepted = problem.String()
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"bailiff.dev/bailiff/policy"
@@ -57,11 +58,14 @@ func builtinDocument(text string) storedDocument {
 
 // addBuiltin puts a built-in document into a candidate.
 func (c *candidate) addBuiltin(builtin storedDocument) error {
-	docs, problems := policy.ParseBuiltin(builtin.File, []byte(builtin.Text))
-	if err := problems.Err(); err != nil {
-		return fmt.Errorf("make the built-in guardrail: %w", err)
+	if builtin.parsed == nil {
+		docs, problems := policy.ParseBuiltin(builtin.File, []byte(builtin.Text))
+		if err := problems.Err(); err != nil {
+			return fmt.Errorf("make the built-in guardrail: %w", err)
+		}
+		builtin.parsed = &parsed{docs: docs}
 	}
-	c.builtin, c.docs = builtin, docs
+	c.builtin, c.docs = builtin, slices.Clone(builtin.parsed.docs)
 	return nil
 }
 

@@ -3,6 +3,8 @@
 package daemon
 
 import (
+	"reflect"
+	"slices"
 	"testing"
 
 	"bailiff.dev/bailiff/policy"
@@ -117,5 +119,32 @@ func TestHistory(t *testing.T) {
 	}
 	if r := p.ruleset("spiffe://local/agent/b", 20); r != nil {
 		t.Errorf("another agent is explained by %v", r)
+	}
+}
+
+// What a file's documents came to is kept, and comes to the same when they are
+// read from the store again, together or, where they are of two versions of the
+// file, one by one.
+func TestParseAll(t *testing.T) {
+	docs, problems := policy.Parse("f.yaml", []byte(threeDocuments))
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	stored := split("f.yaml", threeDocuments, docs, false)
+	other := split("f.yaml", threeDocuments, docs, false)[1:2]
+	for _, documents := range [][]storedDocument{stored, append(slices.Clone(stored), other...)} {
+		var kept []*parsed
+		for i := range documents {
+			kept = append(kept, documents[i].parsed)
+			documents[i].parsed = nil
+		}
+		for i, p := range parseAll(documents) {
+			if p != documents[i].parsed || !reflect.DeepEqual(p.docs, kept[i].docs) || len(p.problems) != 0 {
+				t.Errorf("document %d: %+v, %v", i, p.docs, p.problems)
+			}
+			if j := owners(pointers(stored))(p.docs[0].Pos); stored[j].Name != p.docs[0].Name {
+				t.Errorf("document %d is found in %q", i, stored[j].Name)
+			}
+		}
 	}
 }

@@ -27,7 +27,9 @@ func (d *Daemon) ApplyPolicies(ctx context.Context, req *connect.Request[control
 		if problems.Has(policy.Error) {
 			return connect.NewResponse(&controlv1.ApplyPoliciesResponse{Problems: problemsOf(problems)}), nil
 		}
-		fresh = append(fresh, split(f.Name, string(f.Content), docs, req.Msg.AcceptDegraded)...)
+		parts := split(f.Name, string(f.Content), docs, req.Msg.AcceptDegraded)
+		share(problems, pointers(parts))
+		fresh = append(fresh, parts...)
 		for i := range docs {
 			names = append(names, docs[i].Name)
 		}
@@ -44,8 +46,9 @@ func (d *Daemon) ApplyPolicies(ctx context.Context, req *connect.Request[control
 		return nil, applyError(err)
 	}
 	answer.Generation = d.policies.generation
+	slices.Sort(names)
 	for _, info := range d.policyInfos() {
-		if slices.Contains(names, info.Name) {
+		if _, given := slices.BinarySearch(names, info.Name); given {
 			answer.Policies = append(answer.Policies, info)
 		}
 	}
@@ -125,13 +128,24 @@ func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
 	p := &d.policies
 	p.mu.RLock()
 	defer p.mu.RUnlock()
+	byName := map[string]*policy.Document{}
+	for i := range p.docs {
+		byName[p.docs[i].Name] = &p.docs[i]
+	}
+	all := p.all()
+	problems, owner := make([]policy.Problems, len(all)), owners(pointers(all))
+	for _, problem := range p.problems {
+		if i := owner(problem.Pos); i >= 0 {
+			problems[i] = append(problems[i], problem)
+		}
+	}
 	var infos []*controlv1.PolicyInfo
-	for _, s := range p.all() {
-		i := slices.IndexFunc(p.docs, func(doc policy.Document) bool { return doc.Name == s.Name })
-		if i < 0 {
+	for i := range all {
+		s, own := &all[i], problems[i]
+		doc := byName[s.Name]
+		if doc == nil {
 			continue
 		}
-		doc := &p.docs[i]
 		info := &controlv1.PolicyInfo{
 			Name: doc.Name, Kind: string(doc.Kind), Subjects: doc.Subjects(), Mode: string(doc.Policy.Mode),
 			Generation: s.Generation, Applied: timestamppb.New(s.Applied), Accepted: s.AcceptDegraded,
@@ -142,12 +156,6 @@ func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
 			info.Mode = "built in"
 		case doc.Kind == policy.KindAgentPolicy && info.Mode == "":
 			info.Mode = string(policy.Enforce)
-		}
-		var own policy.Problems
-		for _, problem := range p.problems {
-			if s.holds(problem.Pos) {
-				own = append(own, problem)
-			}
 		}
 		info.Problems = problemsOf(own)
 		info.Degraded = own.Has(policy.Degraded) || own.Has(policy.Unsupported)

@@ -54,7 +54,7 @@ func (d *Daemon) restorePolicies(stored storedPolicies) error {
 // read.
 func (d *Daemon) explain(s storedSet) {
 	if c, ok := d.compileWith(storedPolicies{storedSet: s}, builtinDocument(s.Builtin)); ok {
-		d.policies.remember(past{s.Since, bySubject(c.rulesets), policy.Subjects(c.docs)})
+		d.policies.remember(past{s.Since, bySubject(c.rulesets()), policy.Subjects(c.docs)})
 	}
 }
 

@@ -108,12 +108,16 @@ func Subjects(docs []Document) []string {
 			policies = append(policies, subjects...)
 		}
 	}
+	policies, all = sortedOnce(policies), sortedOnce(all)
 	covered := func(s string) bool {
 		return slices.ContainsFunc(policies, func(p string) bool { return Match(p, s) })
 	}
-	all = slices.DeleteFunc(all, func(s string) bool { return !covered(s) })
-	slices.Sort(all)
-	return slices.Compact(all)
+	return slices.DeleteFunc(all, func(s string) bool { return !covered(s) })
+}
+
+func sortedOnce(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // SubjectFor returns the most specific of the subjects that covers an agent; ok
