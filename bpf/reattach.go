@@ -3,7 +3,9 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -53,6 +55,9 @@ func reattachOne(cgroup string, id uint64, name, links string) error {
 	}
 	defer l.Close()
 	making := filepath.Join(links, newPrefix+name)
+	if err := os.Remove(making); err != nil && !errors.Is(err, fs.ErrNotExist) { // of one that was killed here
+		return err
+	}
 	if err := l.Pin(making); err != nil {
 		return err
 	}

@@ -265,17 +265,6 @@ func portPrefixes(low, high uint16) []portPrefix {
 
 // drop takes a ruleset that nothing refers to out of the maps.
 func (e *Enforcer) drop(l *loaded) error {
-	var errs []error
-	if len(l.edges) > 0 {
-		_, err := e.maps[enforcerMapEdges].BatchDelete(l.edges, nil)
-		errs = append(errs, ignoreMissing(err))
-	}
-	for i := range l.addresses {
-		errs = append(errs, ignoreMissing(e.maps[enforcerMapAddresses].Delete(&l.addresses[i])))
-	}
-	for i := range l.ports {
-		errs = append(errs, ignoreMissing(e.maps[enforcerMapPorts].Delete(&l.ports[i])))
-	}
 	e.rules.edges.used -= uint32(len(l.edges))
 	e.rules.addresses.used -= uint32(len(l.addresses))
 	e.rules.ports.used -= uint32(len(l.ports))
@@ -283,10 +272,7 @@ func (e *Enforcer) drop(l *loaded) error {
 	e.rules.globs.give(l.globs)
 	e.rules.nets.give(l.nets)
 	e.rules.portSets.give(l.portSets)
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("remove rules: %w", err)
-	}
-	return nil
+	return e.unput(l)
 }
 
 func ignoreMissing(err error) error {
