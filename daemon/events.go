@@ -37,6 +37,27 @@ func (d *Daemon) readEvents() {
 	}
 }
 
+// readWaiting moves to the log what waits in the ring when the daemon starts.
+func (d *Daemon) readWaiting() error {
+	if err := d.reader.Flush(); err != nil {
+		return err
+	}
+	for {
+		ev, err := d.reader.Read(time.Time{})
+		switch {
+		case errors.Is(err, bpf.ErrFlushed):
+			d.audit.Flush()
+			return nil
+		case errors.Is(err, os.ErrClosed):
+			return err
+		case err != nil:
+			d.log.Error("an event could not be read", "error", err)
+		default:
+			d.tell(ev)
+		}
+	}
+}
+
 // drain waits, briefly, until what the kernel has told so far is in the log.
 func (d *Daemon) drain() {
 	d.draining.Lock()

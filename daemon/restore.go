@@ -61,8 +61,23 @@ func (d *Daemon) explain(s storedSet) {
 // restoreSessions takes up the sessions that run, and ends those that ended while
 // no daemon was there. What a kill left of one that was being started is removed.
 func (d *Daemon) restoreSessions(stored storedSessions) error {
+	var found []*session
 	for _, record := range stored.Sessions {
-		if err := d.restoreSession(&session{sessionRecord: record, taken: d.now()}); err != nil {
+		s := &session{sessionRecord: record, taken: d.now()}
+		group, err := d.parent.Child(s.ID)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		s.group = group
+		d.sessions.add(s)
+		found = append(found, s)
+	}
+	// What they did is in the log before they are forgotten.
+	if err := d.readWaiting(); err != nil {
+		return err
+	}
+	for _, s := range found {
+		if err := d.restoreSession(s); err != nil {
 			return err
 		}
 	}
@@ -76,11 +91,8 @@ func (d *Daemon) restoreSessions(stored storedSessions) error {
 	return d.saveSessions()
 }
 
+// restoreSession takes up a session that is in the table, or ends it.
 func (d *Daemon) restoreSession(s *session) (err error) {
-	s.group, err = d.parent.Child(s.ID)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	populated := false
 	if s.group != nil {
 		if populated, err = s.group.Populated(); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -89,12 +101,12 @@ func (d *Daemon) restoreSession(s *session) (err error) {
 	}
 	if !s.Recorded && !d.earlier.has(s.ID, sessionStarted) {
 		if !populated {
-			return nil // whoever asked for it was not answered, and nothing ran in it
+			d.sessions.remove(s) // whoever asked for it was not answered, and nothing ran in it
+			return nil
 		}
 		d.recordStart(s, &controlv1.LaunchResponse{})
 	}
-	s.Recorded = true
-	d.sessions.add(s)
+	d.sessions.recorded(s)
 	if s.group == nil {
 		d.endSession(s)
 		return nil

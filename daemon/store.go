@@ -26,8 +26,27 @@ func openStore(dir string) (*store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &store{dir: dir, lock: lock}, nil
+	s := &store{dir: dir, lock: lock}
+	if err := s.clear(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
 }
+
+// clear removes the files that a daemon was killed over before they were in place.
+func (s *store) clear() error {
+	left, err := filepath.Glob(filepath.Join(s.dir, "*"+unfinished+"*"))
+	for _, path := range left {
+		err = errors.Join(err, os.Remove(path))
+	}
+	if err != nil {
+		return fmt.Errorf("clear the state directory: %w", err)
+	}
+	return nil
+}
+
+// unfinished is in the name of a file that is not in place yet.
+const unfinished = ".new-"
 
 // close gives the lock up.
 func (s *store) close() error { return s.lock.Close() }
@@ -64,7 +83,7 @@ func (s *store) replace(name string, v any, sync bool) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(s.dir, name+".new-*")
+	f, err := os.CreateTemp(s.dir, name+unfinished+"*")
 	if err != nil {
 		return err
 	}

@@ -132,8 +132,9 @@ func (h *host) daemon(flags ...string) *exec.Cmd {
 	return exec.Command(filepath.Join(h.bin, "bailiffd"), append([]string{"--config", h.config}, flags...)...)
 }
 
-// start starts the daemon, waits until it serves, and learns its tier.
-func (h *host) start(t *testing.T) {
+// start starts the daemon, waits until it serves, and learns its tier. It returns
+// how long that took.
+func (h *host) start(t *testing.T) time.Duration {
 	t.Helper()
 	before := len(h.log.String())
 	began := time.Now()
@@ -146,8 +147,10 @@ func (h *host) start(t *testing.T) {
 	if !served || !alive(h.process) {
 		t.Fatalf("bailiffd does not serve:\n%s", h.log.String()[before:])
 	}
-	t.Logf("bailiffd serves after %v", time.Since(began).Round(time.Millisecond))
+	took := time.Since(began)
+	t.Logf("bailiffd serves after %v", took.Round(time.Millisecond))
 	h.full = h.status(t)["tier"] == "full"
+	return took
 }
 
 func (h *host) status(t *testing.T) map[string]any {

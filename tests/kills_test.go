@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tests
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"bailiff.dev/bailiff/internal/kerneltest"
+)
+
+// killsVariable says how often TestKills kills the daemon. Without it: 200 times, in
+// a guest as often as fits into guestTime.
+const (
+	killsVariable = "BAILIFF_KILLS"
+	guestTime     = 90 * time.Second
+)
+
+// killsPolicies alternate. A denied connection is told with the rule of the one that
+// judged it, and those have different numbers.
+func killsPolicies() [2]string {
+	text := func(name, more string) string {
+		return `
+apiVersion: bailiff.dev/v1alpha1
+kind: AgentPolicy
+metadata: {name: ` + name + `}
+spec:
+  subject: {spiffeID: worker}
+  presets: [runtime]
+  files:
+    - {path: "%WORK%", allow: [read, write, create, delete, execute]}
+    - {path: "%SELF%", allow: [read, execute]}
+  network:
+    - {allow: connect, ip: 127.0.0.1, ports: [7]}
+` + more + `
+    - {deny: connect, cidr: 127.64.0.0/10}
+`
+	}
+	var lines []string
+	for i := range 50 {
+		lines = append(lines, fmt.Sprintf("    - {allow: connect, ip: 10.0.0.%d, ports: [%d-65535]}", i, i+1))
+	}
+	return [2]string{text("kills-a", ""), text("kills-b", strings.Join(lines, "\n"))}
+}
+
+// kills is a run of TestKills.
+type kills struct {
+	*host
+	self     string
+	policies [2]string // names of files
+	workers  []*exec.Cmd
+	inputs   []io.Closer
+	outputs  []*logBuffer
+
+	stop    chan struct{}
+	running sync.WaitGroup
+	mu      sync.Mutex
+	applied int      // applies that were answered
+	applies int      // that were asked for
+	shorts  []string // tasks of short sessions that were started
+	unasked int      // short sessions that no daemon was there for
+	wrong   []string
+}
+
+// TestKills kills the daemon at random moments, with sessions, launches and applies
+// going on. What was denied stays denied, what was allowed allowed, and the log has
+// everything once.
+func TestKills(t *testing.T) {
+	h := newHost(t, options{config: "log: {maxBytes: 1048576, keep: 10000}\n"})
+	k := &kills{host: h, self: h.workerBinary(t), stop: make(chan struct{})}
+	for i, text := range killsPolicies() {
+		k.policies[i] = filepath.Join(h.dir, fmt.Sprintf("policy-%d.yaml", i))
+		write(t, k.policies[i], strings.ReplaceAll(h.expand(text), "%SELF%", k.self))
+	}
+	k.apply(t, 0)
+	// Agents get their numbers, and the tables their usual size.
+	h.run(t, "worker", k.self, workerCommand, "120", "once", "0").ok(t)
+	before := k.traces(t)
+	k.start(t)
+	began := time.Now()
+	n := k.killAll(t)
+	k.finish(t)
+	t.Logf("%d kills in %v", n, time.Since(began).Round(time.Second))
+	k.check(t)
+	k.apply(t, 0)
+	if after := k.traces(t); after != before {
+		t.Errorf("what is left is\n%s\nand was\n%s", after, before)
+	}
+}
+
+// workerBinary puts this binary where sessions can be allowed to run it.
+func (h *host) workerBinary(t *testing.T) string {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	binary, err := os.ReadFile(self)
+	must(t, err)
+	path := filepath.Join(h.dir, "worker")
+	must(t, os.WriteFile(path, binary, 0o755))
+	return path
+}
+
+func (k *kills) apply(t *testing.T, which int) {
+	t.Helper()
+	k.bailiff(t, "policy", "apply", k.policies[which], "--replace", "--accept-degraded").ok(t)
+}
+
+// start starts the load.
+func (k *kills) start(t *testing.T) {
+	t.Helper()
+	write(t, filepath.Join(k.work, "file"), "x\n")
+	for w := range 3 {
+		denied := filepath.Join(k.dir, fmt.Sprintf("denied-%d", w))
+		must(t, os.Mkdir(denied, 0o777))
+		c, _ := k.prepareRun("worker", k.self, workerCommand, strconv.Itoa(65+w), denied, filepath.Join(k.work, "file"))
+		in, err := c.StdinPipe()
+		must(t, err)
+		out := &logBuffer{}
+		c.Stdout = out
+		must(t, c.Start())
+		k.workers, k.inputs, k.outputs = append(k.workers, c), append(k.inputs, in), append(k.outputs, out)
+	}
+	for _, out := range k.outputs {
+		if !eventually(time.Minute, func() bool { return out.String() != "" }) {
+			t.Fatal("the workers do not run")
+		}
+	}
+	k.running.Go(k.keepApplying)
+	k.running.Go(k.keepLaunching)
+}
+
+func (k *kills) stopped() bool {
+	select {
+	case <-k.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+func (k *kills) keepApplying() {
+	for i := 1; !k.stopped(); i++ {
+		err := k.command("policy", "apply", k.policies[i%2], "--replace", "--accept-degraded").Run()
+		k.mu.Lock()
+		k.applies++
+		if err == nil {
+			k.applied++
+		}
+		k.mu.Unlock()
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// keepLaunching runs sessions of one act each.
+func (k *kills) keepLaunching() {
+	for i := 0; !k.stopped() && i < maxIndex; i++ {
+		task := fmt.Sprintf("short-%d", i)
+		out, err := k.command("run", "--agent", "worker", "--task", task, "--", k.self, workerCommand, "100", "once", strconv.Itoa(i)).Output()
+		k.mu.Lock()
+		switch code := exitCode(err); {
+		case code == 0:
+			k.shorts = append(k.shorts, task)
+		case code == 125 && len(out) == 0:
+			k.unasked++
+		default:
+			k.wrong = append(k.wrong, fmt.Sprintf("%s ended with status %d: %s", task, code, out))
+		}
+		k.mu.Unlock()
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func exitCode(err error) int {
+	switch e := err.(type) {
+	case nil:
+		return 0
+	case *exec.ExitError:
+		return e.ExitCode()
+	}
+	return -1
+}
+
+// killAll kills the daemon, also while it starts, and starts it, again and again.
+func (k *kills) killAll(t *testing.T) (n int) {
+	t.Helper()
+	began := time.Now()
+	want := 200
+	limited := kerneltest.InVM()
+	if text := os.Getenv(killsVariable); text != "" {
+		var err error
+		want, err = strconv.Atoi(text)
+		must(t, err)
+		limited = false
+	}
+	k.host.stop(t, syscall.SIGKILL)
+	usual := k.host.start(t)
+	for n = 1; n < want && !(limited && time.Since(began) > guestTime); n++ {
+		time.Sleep(rand.N(2 * usual))
+		must(t, k.process.Process.Kill())
+		_ = k.process.Wait() // it was killed
+		k.process = k.daemon()
+		k.process.Stdout, k.process.Stderr = k.log, k.log
+		must(t, k.process.Start())
+	}
+	must(t, k.process.Process.Kill())
+	_ = k.process.Wait()
+	k.host.start(t)
+	return n + 1
+}
+
+// finish ends the load.
+func (k *kills) finish(t *testing.T) {
+	t.Helper()
+	close(k.stop)
+	k.running.Wait()
+	for i, c := range k.workers {
+		must(t, k.inputs[i].Close())
+		if err := c.Wait(); err != nil {
+			t.Errorf("worker %d: %v", i, err)
+		}
+	}
+	if !eventually(30*time.Second, func() bool {
+		return !strings.Contains(k.bailiff(t, "sessions", "list", "-o", "json").ok(t).stdout, `"id"`)
+	}) {
+		t.Error("sessions run that should not")
+	}
+}
+
+// traces is what sessions and policies could leave behind: the use of the tables, the
+// pins, the cgroups, and the files.
+func (k *kills) traces(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	if !eventually(30*time.Second, func() bool {
+		b.Reset()
+		status := k.status(t)
+		text, err := json.MarshalIndent(status["maps"], "", " ")
+		must(t, err)
+		fmt.Fprintf(&b, "sessions %v\n%s\n", status["sessions"], text)
+		return status["sessions"] == nil || status["sessions"] == float64(0)
+	}) {
+		t.Error("sessions do not end")
+	}
+	pins, err := filepath.Glob("/sys/fs/bpf/" + filepath.Base(k.dir) + "/*/*/*")
+	must(t, err)
+	cgroups, err := filepath.Glob(filepath.Join(k.cgroup(t), filepath.Base(k.dir), "*/"))
+	must(t, err)
+	files, err := filepath.Glob(k.state + "/*")
+	must(t, err)
+	fmt.Fprintf(&b, "%d pins\n%v\n%v", len(pins), cgroups, files)
+	return b.String()
+}
