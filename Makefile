@@ -4,6 +4,7 @@
 VERSION := $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null || echo unknown)
 KERNELS ?= 6.1 6.12
 FUZZTIME ?= 10s
+KILLS ?= 200
 PREFIX ?= /usr/local
 
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
@@ -63,6 +64,15 @@ fuzz: ## every fuzz target for a while; FUZZTIME=10s each
 differential: ## the kernel against the reference evaluator in guests; POLICIES=2000 SEED=1 KERNELS=6.12
 	scripts/differential $(KERNELS)
 
+.PHONY: kills
+kills: build ## kill the daemon under load, KILLS times (200) in each of KERNELS
+	@mkdir -p build/guest
+	CGO_ENABLED=0 go test -c -o build/guest/ ./tests
+	for kernel in $(KERNELS); do \
+		scripts/vm --kernel $$kernel --timeout 7200 -- bash -c \
+			'cd tests && BAILIFF_KILLS=$(KILLS) ../build/guest/tests.test -test.v -test.timeout 2h -test.run TestKills' || exit; \
+	done
+
 .PHONY: bench
 bench: ## measurements against no enforcement and Landlock (as root); ROW=B2 chooses one
 	scripts/bench $(ROW)
@@ -81,11 +91,13 @@ demo-vm: ## the same in a VM, where everything can be enforced
 	@scripts/vm --timeout 600 -- examples/demo
 
 .PHONY: install
-install: ## what was built, the systemd unit and completions, below DESTDIR and PREFIX
+install: ## what was built, systemd units and completions, below DESTDIR and PREFIX
 	install -D -m 755 build/bailiff $(DESTDIR)$(PREFIX)/bin/bailiff
 	install -D -m 755 build/bailiffd $(DESTDIR)$(PREFIX)/sbin/bailiffd
 	install -d $(addprefix $(DESTDIR)$(PREFIX)/,lib/systemd/system $(dir $(COMPLETIONS)))
-	sed 's#/usr/local/#$(PREFIX)/#' deploy/systemd/bailiffd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/bailiffd.service
+	for unit in bailiffd bailiff-enforce; do \
+		sed 's#/usr/local/#$(PREFIX)/#' deploy/systemd/$$unit.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit.service || exit; \
+	done
 	build/bailiff completion bash >$(DESTDIR)$(PREFIX)/$(word 1,$(COMPLETIONS))
 	build/bailiff completion zsh >$(DESTDIR)$(PREFIX)/$(word 2,$(COMPLETIONS))
 	build/bailiff completion fish >$(DESTDIR)$(PREFIX)/$(word 3,$(COMPLETIONS))

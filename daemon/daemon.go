@@ -22,6 +22,7 @@ import (
 	"bailiff.dev/bailiff/internal/control"
 	"bailiff.dev/bailiff/internal/control/v1/controlv1connect"
 	"bailiff.dev/bailiff/internal/metrics"
+	"bailiff.dev/bailiff/internal/systemd"
 	"bailiff.dev/bailiff/policy"
 )
 
@@ -31,6 +32,7 @@ type Options struct {
 	ConfigFile string // where Config was read from; "": nowhere
 	Version    string
 	Log        *slog.Logger
+	Manager    systemd.Manager // who started bailiffd and wants to hear from it
 }
 
 // Daemon is a running bailiffd. Its methods are the handlers of AdminService.
@@ -83,16 +85,40 @@ var errTierChosen = errors.New("tier: basic")
 // in force again, and the sessions that run are known. On an error what it
 // opened is closed; what was pinned before stays in force.
 func New(o Options) (*Daemon, error) {
-	starting := &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now(), flushed: make(chan struct{}, 2)}
-	starting.sessions.byID, starting.sessions.byNumber = map[string]*session{}, map[uint64]*session{}
-	for _, step := range []func() error{
+	starting := newDaemon(o)
+	if err := starting.steps(
 		starting.configure, starting.openStore, starting.openKernel, starting.openLog, starting.restore,
-	} {
-		if err := step(); err != nil {
-			return nil, errors.Join(err, starting.close())
-		}
+	); err != nil {
+		return nil, err
 	}
 	return starting, nil
+}
+
+// Load puts the kernel programs and the stored policies in force and leaves it at
+// that: what a host does when it boots, before anything can be launched. It returns
+// the generation. Sessions and events are left to the daemon.
+func Load(o Options) (generation uint64, err error) {
+	d := newDaemon(o)
+	if err := d.steps(d.configure, d.openStore, d.openKernel, d.restoreRules); err != nil {
+		return 0, err
+	}
+	return d.policies.generation, d.close()
+}
+
+func newDaemon(o Options) *Daemon {
+	d := &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now(), flushed: make(chan struct{}, 2)}
+	d.sessions.byID, d.sessions.byNumber = map[string]*session{}, map[uint64]*session{}
+	return d
+}
+
+// steps goes through the steps of a start, and back where one fails.
+func (d *Daemon) steps(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return errors.Join(err, d.close())
+		}
+	}
+	return nil
 }
 
 func (d *Daemon) configure() (err error) {
@@ -171,6 +197,7 @@ func (d *Daemon) openKernel() (err error) {
 		return err
 	}
 	d.closers = append(d.closers, d.reader.Close)
+	d.metrics = metrics.New(metrics.Build{Version: d.o.Version, Tier: d.tier()}, d.snapshot)
 	d.log.Info("kernel programs in force", "tier", d.tier(), "adopted", d.kernel.Adopted(), "build", bpf.Digest())
 	if d.lsm != nil {
 		d.log.Warn("basic tier: not all of a policy can be enforced on this host", "reason", d.lsm)
@@ -188,7 +215,6 @@ func (d *Daemon) claim(f *os.File, err error) error {
 
 func (d *Daemon) openLog() (err error) {
 	c := &d.o.Config
-	d.metrics = metrics.New(metrics.Build{Version: d.o.Version, Tier: d.tier()}, d.snapshot)
 	d.audit, err = audit.Open(audit.Options{
 		Dir: audit.Directory(c.StateDir), Group: d.adminGroup,
 		MaxBytes: c.Log.MaxBytes, Keep: c.Log.Keep, Queue: c.Log.Queue, Log: d.log,
@@ -215,25 +241,14 @@ const ringSpan = 64 << 10
 
 // restore puts the stored policies in force and takes up the sessions.
 func (d *Daemon) restore() error {
-	var stored storedSessions
-	if err := d.store.read(sessionsFile, &stored); err != nil {
+	if err := d.restoreRules(); err != nil {
 		return err
-	}
-	if d.kernel.Adopted() {
-		d.kernel.RestoreAgents(stored.Agents)
-	}
-	var documents storedPolicies
-	if err := d.store.read(policiesFile, &documents); err != nil {
-		return err
-	}
-	if err := d.restorePolicies(documents); err != nil {
-		return fmt.Errorf("restore the policies: %w", err)
 	}
 	if err := d.recordGap(); err != nil {
 		return err
 	}
 	d.recordChange()
-	if err := d.restoreSessions(stored); err != nil {
+	if err := d.restoreSessions(); err != nil {
 		return fmt.Errorf("restore the sessions: %w", err)
 	}
 	d.audit.Write(audit.Event{
@@ -268,12 +283,15 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		go func() { failed <- s.Serve() }()
 	}
 	d.serving.Store(true)
+	d.tellManager("READY=1", "STATUS=enforcing on the "+d.tier()+" tier")
+	go d.watchdog(ctx)
 	d.log.Info("bailiffd serves", "admin", d.socket("admin.sock"), "agent", d.socket("agent.sock"), "generation", d.policies.generation)
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
 	}
 	d.serving.Store(false)
+	d.tellManager("STOPPING=1", "STATUS=what is in force stays in force")
 	grace, stop := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer stop()
 	for _, s := range servers {

@@ -12,6 +12,25 @@ import (
 	"bailiff.dev/bailiff/policy"
 )
 
+// restoreRules puts in force what the state directory says.
+func (d *Daemon) restoreRules() error {
+	var stored storedSessions
+	if err := d.store.read(sessionsFile, &stored); err != nil {
+		return err
+	}
+	if d.kernel.Adopted() {
+		d.kernel.RestoreAgents(stored.Agents)
+	}
+	var documents storedPolicies
+	if err := d.store.read(policiesFile, &documents); err != nil {
+		return err
+	}
+	if err := d.restorePolicies(documents); err != nil {
+		return fmt.Errorf("restore the policies: %w", err)
+	}
+	return nil
+}
+
 // restorePolicies puts the stored policies in force again.
 func (d *Daemon) restorePolicies(stored storedPolicies) error {
 	generation, err := d.kernel.Generation()
@@ -60,7 +79,11 @@ func (d *Daemon) explain(s storedSet) {
 
 // restoreSessions takes up the sessions that run, and ends those that ended while
 // no daemon was there. What a kill left of one that was being started is removed.
-func (d *Daemon) restoreSessions(stored storedSessions) error {
+func (d *Daemon) restoreSessions() error {
+	var stored storedSessions
+	if err := d.store.read(sessionsFile, &stored); err != nil {
+		return err
+	}
 	var found []*session
 	for _, record := range stored.Sessions {
 		s := &session{sessionRecord: record, taken: d.now()}

@@ -34,6 +34,8 @@ type host struct {
 	scrape string // address of the metrics
 	full   bool   // the full tier
 
+	environment []string // more of the daemon's
+
 	process *exec.Cmd
 	log     *logBuffer
 	runs    int // names tasks
@@ -129,7 +131,9 @@ func must(t testing.TB, err error) {
 
 // daemon prepares bailiffd.
 func (h *host) daemon(flags ...string) *exec.Cmd {
-	return exec.Command(filepath.Join(h.bin, "bailiffd"), append([]string{"--config", h.config}, flags...)...)
+	c := exec.Command(filepath.Join(h.bin, "bailiffd"), append([]string{"--config", h.config}, flags...)...)
+	c.Env = append(os.Environ(), h.environment...)
+	return c
 }
 
 // start starts the daemon, waits until it serves, and learns its tier. It returns

@@ -20,6 +20,7 @@ func TestSystem(t *testing.T) {
 		{"cgroup", testCgroup},
 		{"stale pins", testStalePins},
 		{"input", testInput},
+		{"boot", testBoot},
 		{"capabilities", testCapabilities},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bailiff.dev/bailiff/daemon"
+	"bailiff.dev/bailiff/internal/systemd"
 )
 
 // version is set by the linker.
@@ -32,7 +33,7 @@ func main() {
 // flags are the command line; what is given there wins over the file.
 type flags struct {
 	config, format, level string
-	remove                bool
+	load, remove          bool
 	over                  daemon.Config
 }
 
@@ -55,6 +56,7 @@ everything off the host.`,
 		},
 	}
 	f.register(c)
+	c.MarkFlagsMutuallyExclusive("load", "remove")
 	c.SetArgs(args)
 	c.SetOut(stdout)
 	c.SetErr(stderr)
@@ -76,6 +78,7 @@ func (f *flags) register(c *cobra.Command) {
 	p.StringVar(&f.config, "config", daemon.DefaultConfig, "configuration file")
 	p.StringVar(&f.format, "log-format", "text", "format of the daemon's own log: text or json")
 	p.StringVar(&f.level, "log-level", "info", "least level of the daemon's own log: debug, info, warn, error")
+	p.BoolVar(&f.load, "load", false, "put the kernel programs and the stored policies in force, and exit: for the boot, before bailiffd serves")
 	p.BoolVar(&f.remove, "remove", false, "take all of Bailiff's programs and cgroups off this host, and exit")
 	p.StringVar(&f.over.StateDir, "state-dir", d.StateDir, "policies, sessions and the event log")
 	p.StringVar(&f.over.RunDir, "run-dir", d.RunDir, "where admin.sock and agent.sock are")
@@ -137,7 +140,20 @@ func (f *flags) start(ctx context.Context, c *cobra.Command, stdout, stderr io.W
 		fmt.Fprintf(stdout, "removed; %d sessions were ended\n", sessions)
 		return nil
 	}
-	d, err := daemon.New(daemon.Options{Config: config, ConfigFile: f.config, Version: version, Log: log})
+	manager, err := systemd.FromEnvironment()
+	if err != nil {
+		return err
+	}
+	o := daemon.Options{Config: config, ConfigFile: f.config, Version: version, Log: log, Manager: manager}
+	if f.load {
+		generation, err := daemon.Load(o)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(stdout, "loaded; generation %d is in force\n", generation)
+		return nil
+	}
+	d, err := daemon.New(o)
 	if err != nil {
 		return err
 	}
