@@ -2,7 +2,9 @@
 /*
  * Everything whose layout both the kernel programs and Go see. Go's side is
  * generated from the object's BTF (bpf2go -type); nothing here is written twice.
- * Change ABI_VERSION with any change of a struct, an enum value or a map.
+ * Change ABI_VERSION when programs of before and after could not run over the
+ * same maps, or the compiler numbers rules in another way: it keeps a build from
+ * taking over from the other. Values may be added at the end of an enum.
  */
 #ifndef BAILIFF_ABI_H
 #define BAILIFF_ABI_H

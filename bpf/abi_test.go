@@ -3,6 +3,8 @@
 package bpf
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -25,6 +27,19 @@ func TestABIVersion(t *testing.T) {
 	found := regexp.MustCompile(`(?m)^#define ABI_VERSION (\d+)$`).FindStringSubmatch(abiHeader(t))
 	if found == nil || number(found[1]) != abiVersion {
 		t.Errorf("ABI_VERSION is %v in abi.h, %d in names.go", found, abiVersion)
+	}
+}
+
+// abiDigest is that of abi.h's text without comments and blanks.
+const abiDigest = "a07e0c79d1caf138"
+
+// A build takes over the maps of another that has the same ABI_VERSION: a change of
+// abi.h has to be weighed.
+func TestABIChange(t *testing.T) {
+	text := strings.Join(strings.Fields(abiHeader(t)), " ")
+	if sum := fmt.Sprintf("%.8x", sha256.Sum256([]byte(text))); sum != abiDigest {
+		t.Errorf("abi.h has changed. Unless programs of before and after can run over the same maps, in either "+
+			"order, raise ABI_VERSION. Then set abiDigest to %q", sum)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -35,7 +36,7 @@ func demanded(program string) bool {
 
 // demand attaches a program, or detaches it.
 func (e *Enforcer) demand(program string, wanted bool) error {
-	pins, err := e.demandPins(program)
+	pins, err := demandPins(e.pins, program)
 	if err != nil || wanted == (len(pins) > 0) {
 		return err
 	}
@@ -50,15 +51,15 @@ func (e *Enforcer) demand(program string, wanted bool) error {
 }
 
 // demandPins lists the pinned links of a program.
-func (e *Enforcer) demandPins(program string) (pins []string, err error) {
-	entries, err := os.ReadDir(filepath.Join(e.pins, "links"))
+func demandPins(dir, program string) (pins []string, err error) {
+	entries, err := os.ReadDir(filepath.Join(dir, "links"))
 	if err != nil {
 		return nil, fmt.Errorf("read pins: %w", err)
 	}
 	for _, entry := range entries {
 		name, _, _ := strings.Cut(entry.Name(), "-")
 		if name == program {
-			pins = append(pins, filepath.Join(e.pins, "links", entry.Name()))
+			pins = append(pins, filepath.Join(dir, "links", entry.Name()))
 		}
 	}
 	return pins, nil
@@ -70,31 +71,65 @@ func (e *Enforcer) attachDemanded(program string) (err error) {
 		return fmt.Errorf("attach %s: %w", program, err)
 	}
 	defer p.Close()
-	attach := map[string]func(*ebpf.Program) (link.Link, error){}
-	switch p.Type() {
-	case ebpf.LSM:
-		attach[program] = func(p *ebpf.Program) (link.Link, error) { return link.AttachLSM(link.LSMOptions{Program: p}) }
-	case ebpf.PerfEvent:
-		for _, cpu := range onlineCPUs() {
-			attach[fmt.Sprint(program, "-", cpu)] = func(p *ebpf.Program) (link.Link, error) { return attachTick(p, cpu) }
-		}
-	default:
-		attach[program] = func(p *ebpf.Program) (link.Link, error) {
-			return link.AttachCgroup(link.CgroupOptions{Path: e.cgroup, Attach: attachType(program), Program: p})
-		}
+	links, err := linkDemanded(program, p, e.cgroup)
+	defer closeLinks(links)
+	if err != nil {
+		return err
 	}
-	for name, attach := range attach {
-		l, err := attach(p)
-		if err != nil {
-			return fmt.Errorf("attach %s: %w", program, err)
-		}
-		err = l.Pin(filepath.Join(e.pins, "links", name))
-		l.Close()
-		if err != nil {
+	for name, l := range links {
+		if err := l.Pin(filepath.Join(e.pins, "links", name)); err != nil {
 			return fmt.Errorf("pin the link of %s: %w", program, err)
 		}
 	}
+	return nil
+}
+
+// linkDemanded attaches a program wherever it belongs. It returns the links that
+// there are, by the names of their pins, also on an error.
+func linkDemanded(program string, p *ebpf.Program, cgroup string) (links map[string]link.Link, err error) {
+	links = map[string]link.Link{}
+	switch p.Type() {
+	case ebpf.LSM:
+		links[program], err = link.AttachLSM(link.LSMOptions{Program: p})
+	case ebpf.PerfEvent:
+		for _, cpu := range onlineCPUs() {
+			name := fmt.Sprint(program, "-", cpu)
+			if links[name], err = attachTick(p, cpu); err != nil {
+				delete(links, name)
+				break
+			}
+		}
+	default:
+		links[program], err = link.AttachCgroup(link.CgroupOptions{Path: cgroup, Attach: attachType(program), Program: p})
+	}
+	if err != nil {
+		delete(links, program)
+		return links, fmt.Errorf("attach %s: %w", program, err)
+	}
 	runtime.KeepAlive(p)
+	return links, nil
+}
+
+// demandAlike attaches to links what a build before has attached on demand, but
+// for what is linked already.
+func demandAlike(coll *ebpf.Collection, chosen programs, o Options, before *build, links, linked map[string]link.Link) error {
+	if before == nil {
+		return nil
+	}
+	for _, program := range chosen.demand {
+		pins, err := demandPins(before.dir, program)
+		if err != nil {
+			return err
+		}
+		if len(pins) == 0 || linked[program] != nil {
+			continue
+		}
+		more, err := linkDemanded(program, coll.Programs[program], o.Cgroup)
+		maps.Copy(links, more)
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -22,7 +22,7 @@ struct act {
 	__u16 port;
 	__u16 protocol;
 	__u8 missing;		/* of access: what no policy speaks of, so that a grant may give it */
-	__u8 held;		/* the object is open already: no use of a grant is taken */
+	__u8 held;		/* the object is open already, or others take the use: no use of a grant is taken */
 	__u32 rule;
 	__u32 grant;		/* that allows it */
 	__u32 peer;

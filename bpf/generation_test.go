@@ -234,13 +234,14 @@ func TestOtherBuild(t *testing.T) {
 	if err := m.Delete(uint64(1)); err != nil {
 		t.Fatal(err)
 	}
-	if e, err := adopt(o); e != nil || err != nil {
-		t.Fatalf("adopt: %v, %v", e, err)
+	current, rest, err := survey(o)
+	if current != nil || len(rest) != 1 || err != nil {
+		t.Fatalf("survey: %v, %v, %v", current, rest, err)
 	}
-	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+	if err := Remove(o.PinDir); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	if _, err := os.Stat(o.PinDir); !os.IsNotExist(err) {
 		t.Errorf("the pins of the other build: %v", err)
-	}
-	if n, err := Remove(o.PinDir); n != 0 || err != nil {
-		t.Errorf("remove: %d, %v", n, err)
 	}
 }

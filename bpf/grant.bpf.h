@@ -37,6 +37,13 @@ __noinline __u32 grant_at(struct grants_at *at, __u64 session, __u32 access, __u
 	return 0;
 }
 
+/* Of the LSM programs of two builds, both of which judge a call, one takes the use. */
+static __always_inline void leave_use(struct act *a)
+{
+	if (others_turn(VERDICT_ALLOW))
+		a->held = 1;
+}
+
 /* Takes a use. False: there is none left. */
 static __always_inline bool take_use(__u32 number)
 {
@@ -107,6 +114,7 @@ __noinline int ask_path_grant(struct label *l, struct act *a)
 
 	if (!l || !a || !a->missing || !has_grants(l->cgroup))
 		return 0;
+	leave_use(a);
 	for (i = 0; i < WALK_TRIES; i++) {
 		renames = sequence_at(rename_lock_at);
 		mounts = sequence_at(mount_lock_at);

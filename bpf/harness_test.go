@@ -86,8 +86,7 @@ func loadKernel(t *testing.T) (*kernel, error) {
 }
 
 func (k *kernel) remove() error {
-	_, err := Remove(k.options.PinDir)
-	return errors.Join(err, k.reader.Close(), k.Close(),
+	return errors.Join(Remove(k.options.PinDir), k.reader.Close(), k.Close(),
 		os.Remove(k.options.Cgroup),
 		unix.Unmount(filepath.Dir(k.options.PinDir), unix.MNT_DETACH), os.RemoveAll(k.work))
 }
@@ -255,7 +254,8 @@ func (k *kernel) prepare(t testing.TB, agent string) *confined {
 	// A shell has one thread: a label is put on one. It says when it has loaded
 	// its libraries, and reads no further than the line.
 	s.cmd = exec.Command("/bin/sh", "-c", `echo "{}" && read go && exec "$0"`, executable())
-	s.cmd.Env = append(os.Environ(), probeVariable+"=1")
+	// The runtime's signals would interrupt calls that a probe makes.
+	s.cmd.Env = append(os.Environ(), probeVariable+"=1", "GODEBUG=asyncpreemptoff=1")
 	s.cmd.Stderr = os.Stderr
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &s.pidfd}
 	in, err := s.cmd.StdinPipe()

@@ -3,19 +3,11 @@
 package bpf
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"path/filepath"
-	"runtime"
 	"sync"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/rlimit"
 )
 
@@ -43,6 +35,9 @@ type Enforcer struct {
 	homes     map[uint32][]string
 	grants    grants
 	adopted   bool
+	before    *build   // whose programs these replaced; nil: none
+	retiring  []string // directories of pins, see Retire
+	notes     []string
 }
 
 // globals is the layout of the object's .bss: see maps.bpf.h.
@@ -59,15 +54,11 @@ const (
 	fixedMap = ".rodata.fixed"
 )
 
-// Digest names a build of the kernel programs: pins are only adopted by the same.
-func Digest() string {
-	sum := sha256.Sum256(_EnforcerBytes)
-	return hex.EncodeToString(sum[:8])
-}
-
 // Load puts the programs into the kernel, attaches and pins them; or adopts what
-// the same build pinned in an earlier life. All of it happens, or none. An
-// *OtherBuildError says that another build's programs hold sessions.
+// the same build pinned in an earlier life; or, where another build's are in
+// force, puts its own over the same maps, so that rules, labels and events go on.
+// All of it happens, or none. An *OtherBuildError says that sessions are confined
+// by programs that this build can't take over.
 func Load(o Options) (*Enforcer, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the memory lock limit: %w", err)
@@ -75,14 +66,10 @@ func Load(o Options) (*Enforcer, error) {
 	if err := makePinDir(o.PinDir); err != nil {
 		return nil, err
 	}
-	e, err := adopt(o)
-	if err != nil || e != nil {
-		return e, err
+	current, rest, err := survey(o)
+	if err != nil {
+		return nil, err
 	}
-	return load(o)
-}
-
-func load(o Options) (*Enforcer, error) {
 	spec, err := loadEnforcer()
 	if err != nil {
 		return nil, fmt.Errorf("read the kernel object: %w", err)
@@ -91,66 +78,70 @@ func load(o Options) (*Enforcer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := configure(spec, o); err != nil {
+	o.Sizes.each(func(name string, n uint32) {
+		if n != 0 {
+			spec.Maps[name].MaxEntries = n
+		}
+	})
+	if current == nil {
+		if err := removeAll(rest); err != nil {
+			return nil, err
+		}
+		return load(o, spec, chosen, nil, nil)
+	}
+	f, err := current.fit(spec, o)
+	if err != nil {
 		return nil, err
 	}
-	coll, err := ebpf.NewCollection(spec)
+	defer f.close()
+	return succeed(o, spec, chosen, current, f, rest)
+}
+
+// load loads the programs: with maps of their own, or, in place of those of
+// before, over its maps.
+func load(o Options, spec *ebpf.CollectionSpec, chosen programs, before *build, f *fit) (*Enforcer, error) {
+	fixed, err := fixedFor(o, f)
+	if err != nil {
+		return nil, err
+	}
+	turn, err := configure(spec, fixed)
+	if err != nil {
+		return nil, err
+	}
+	var options ebpf.CollectionOptions
+	if f != nil {
+		options.MapReplacements = f.maps
+		for name, n := range f.entries {
+			spec.Maps[name].MaxEntries = n
+		}
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, options)
 	if err != nil {
 		return nil, fmt.Errorf("load the kernel programs: %w", err)
 	}
 	defer coll.Close()
-	if code, err := coll.Programs[findRoot].Run(&ebpf.RunOptions{}); err != nil || code != 0 {
-		return nil, fmt.Errorf("find the host's root directory: code %d: %w", code, err)
+	if before == nil {
+		if code, err := coll.Programs[findRoot].Run(&ebpf.RunOptions{}); err != nil || code != 0 {
+			return nil, fmt.Errorf("find the host's root directory: code %d: %w", code, err)
+		}
 	}
-	pins := filepath.Join(o.PinDir, Digest())
-	if err := pinAll(coll, chosen, o, pins); err != nil {
+	dir := pinsOf(o, turn)
+	if err := pinAll(coll, chosen, o, dir, before); err != nil {
 		return nil, err
 	}
-	e := &Enforcer{maps: coll.Maps, full: o.Full, pins: pins, cgroup: o.Cgroup}
+	e := &Enforcer{maps: coll.Maps, full: o.Full, pins: dir, cgroup: o.Cgroup, before: before}
 	coll.Maps = nil // e's now
-	return e, e.start()
-}
-
-// configure sets capacities and the globals that are fixed for the programs' life.
-func configure(spec *ebpf.CollectionSpec, o Options) error {
-	o.Sizes.apply(func(name string, n uint32) { spec.Maps[name].MaxEntries = n })
-	var random [5]uint64
-	if err := binary.Read(rand.Reader, binary.NativeEndian, &random); err != nil {
-		return fmt.Errorf("draw hash keys: %w", err)
+	if err := e.start(); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
-	fixed := enforcerConstants{
-		Version: abiVersion, SessionLevel: o.Level, HashKey: [2]uint64(random[:2]), CacheKey: [2]uint64{random[2], random[3] | 1},
+	if before == nil {
+		return e, nil
 	}
-	if o.Full {
-		fixed.FullTier = 1
+	e.retiring = []string{before.dir}
+	if err := e.takeTurn(o, chosen, turn); err != nil {
+		return nil, errors.Join(err, e.Close())
 	}
-	key := hashKey(fixed.HashKey)
-	locks, err := kernelSymbols("rename_lock", "mount_lock")
-	if err != nil {
-		return err
-	}
-	values := map[string]any{
-		"fixed":          fixed,
-		"rename_lock_at": locks["rename_lock"],
-		"mount_lock_at":  locks["mount_lock"],
-		"self_hash":      key.sum("self"),
-		"abstract_hash":  key.sum("\x00"),
-		"own_turn":       random[4],
-		"turn":           random[4],
-	}
-	if locks["rename_lock"] == 0 || locks["mount_lock"] == 0 {
-		values["rename_lock_at"], values["mount_lock_at"] = uint64(0), uint64(0)
-	}
-	for name, value := range values {
-		v, ok := spec.Variables[name]
-		if !ok {
-			return fmt.Errorf("set %s: the kernel object has no such variable", name)
-		}
-		if err := v.Set(value); err != nil {
-			return fmt.Errorf("set %s: %w", name, err)
-		}
-	}
-	return nil
+	return e, nil
 }
 
 // start fills in what is known from the maps alone.
@@ -173,6 +164,23 @@ func (e *Enforcer) Full() bool { return e.full }
 // Adopted tells whether the programs were found in force, rather than loaded.
 func (e *Enforcer) Adopted() bool { return e.adopted }
 
+// Notes returns what whoever runs this host should know of how the programs came
+// into force, a sentence each.
+func (e *Enforcer) Notes() []string { return e.notes }
+
+func (e *Enforcer) note(format string, values ...any) {
+	e.notes = append(e.notes, fmt.Sprintf(format, values...))
+}
+
+// Replaced returns the directory of the pins that the programs were found in, and
+// have taken over from; "" where they were not another build's.
+func (e *Enforcer) Replaced() string {
+	if e.before == nil {
+		return ""
+	}
+	return e.before.dir
+}
+
 // Close lets go of the kernel objects. Enforcement goes on: see Remove.
 func (e *Enforcer) Close() error {
 	var errs []error
@@ -180,65 +188,4 @@ func (e *Enforcer) Close() error {
 		errs = append(errs, m.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// attachAll attaches the programs, cgroup programs first: they are harmless
-// while there are no sessions. The links are closed if one fails.
-func attachAll(coll *ebpf.Collection, chosen programs, o Options) (links map[string]link.Link, err error) {
-	links = map[string]link.Link{}
-	defer func() {
-		if err != nil {
-			for _, l := range links {
-				l.Close()
-			}
-		}
-	}()
-	for _, name := range chosen.cgroup {
-		p := coll.Programs[name]
-		links[name], err = link.AttachCgroup(link.CgroupOptions{Path: o.Cgroup, Attach: attachType(name), Program: p})
-		if err != nil {
-			delete(links, name)
-			return nil, fmt.Errorf("attach %s to %s: %w", name, o.Cgroup, err)
-		}
-	}
-	for _, name := range chosen.lsm {
-		links[name], err = link.AttachLSM(link.LSMOptions{Program: coll.Programs[name]})
-		if err != nil {
-			delete(links, name)
-			return nil, fmt.Errorf("attach %s: %w", name, err)
-		}
-	}
-	runtime.KeepAlive(coll)
-	return links, nil
-}
-
-func attachType(program string) ebpf.AttachType {
-	switch program {
-	case enforcerProgConnect4:
-		return ebpf.AttachCGroupInet4Connect
-	case enforcerProgConnect6:
-		return ebpf.AttachCGroupInet6Connect
-	case enforcerProgSendmsg4:
-		return ebpf.AttachCGroupUDP4Sendmsg
-	case enforcerProgSendmsg6:
-		return ebpf.AttachCGroupUDP6Sendmsg
-	case enforcerProgBind4:
-		return ebpf.AttachCGroupInet4Bind
-	case enforcerProgBind6:
-		return ebpf.AttachCGroupInet6Bind
-	case enforcerProgEgress:
-		return ebpf.AttachCGroupInetEgress
-	case enforcerProgIngress:
-		return ebpf.AttachCGroupInetIngress
-	}
-	return ebpf.AttachNone
-}
-
-// SupportsCgroup tells whether this kernel loads the basic tier's programs.
-func SupportsCgroup() error {
-	return errors.Join(
-		features.HaveProgramType(ebpf.CGroupSockAddr),
-		features.HaveProgramType(ebpf.CGroupSKB),
-		features.HaveMapType(ebpf.RingBuf),
-	)
 }

@@ -133,8 +133,9 @@ static __noinline int judge_inet(struct label *l, struct sock *sk, struct endpoi
 		else if (covered(l, sk))
 			return 0;
 	}
+	leave_use(&a);
 	/* The cgroup hooks take the use, where they follow. */
-	ask_address_grant(l->cgroup, l->session, e, &a, !covered(l, sk));
+	ask_address_grant(l->cgroup, l->session, e, &a, !a.held && !covered(l, sk));
 	tell(&a, l);
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }

@@ -15,6 +15,11 @@ type Options struct {
 	Level uint32
 	// Full loads the LSM programs too. See Probe.
 	Full bool
+	// Version is that of what loads: see Digest.
+	Version string
+	// Ready, where it is set, is called before the programs of another build are
+	// replaced. On its error they stay as they are.
+	Ready func() error
 	// Sizes are capacities of maps; zero is the default.
 	Sizes Sizes
 }
@@ -32,7 +37,8 @@ type Sizes struct {
 	RingBytes   uint32 // events that wait for the daemon; a power of two
 }
 
-func (s Sizes) apply(entries func(name string, n uint32)) {
+// each calls a function with each map of configurable capacity.
+func (s Sizes) each(entries func(name string, n uint32)) {
 	for _, size := range []struct {
 		name string
 		n    uint32
@@ -48,8 +54,6 @@ func (s Sizes) apply(entries func(name string, n uint32)) {
 		{enforcerMapGrantNets, 2 * s.Grants},
 		{enforcerMapEvents, s.RingBytes},
 	} {
-		if size.n != 0 {
-			entries(size.name, size.n)
-		}
+		entries(size.name, size.n)
 	}
 }

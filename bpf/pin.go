@@ -8,45 +8,42 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
-// Pins are laid out as PINDIR/DIGEST/maps/NAME and PINDIR/DIGEST/links/NAME,
-// where DIGEST names the build. A directory that is being made has a name that
-// starts with newPrefix; its renaming is the step from nothing to everything.
-const newPrefix = "new-"
+// Pins are laid out as PINDIR/DIGEST-TURN/{maps,links,programs}/NAME. DIGEST names
+// the build, TURN the load. A directory that is being made has a name that starts
+// with newPrefix, one that is being removed one with oldPrefix: renaming is the
+// step from nothing to everything, and back. Of the others, which share their
+// maps, the one whose TURN is in the global `turn` is in force.
+const (
+	newPrefix = "new-"
+	oldPrefix = "old-"
+)
 
-// OtherBuildError says that programs of another build are pinned and confine
-// sessions. They stay in force; nothing was touched.
-type OtherBuildError struct {
-	Dir      string
-	Sessions int
-}
-
-func (e *OtherBuildError) Error() string {
-	return fmt.Sprintf("another build of bailiffd left its programs in force (%s) and they confine %d sessions: "+
-		"start that build again, or end them with `bailiffd --remove`", e.Dir, e.Sessions)
-}
-
-func pinAll(coll *ebpf.Collection, chosen programs, o Options, dir string) (err error) {
+// pinAll attaches the programs of coll and pins them, and the maps. A link to a
+// cgroup that before has already is pinned once more instead: see reattach.
+func pinAll(coll *ebpf.Collection, chosen programs, o Options, dir string, before *build) (err error) {
 	making := filepath.Join(o.PinDir, newPrefix+filepath.Base(dir))
-	if err := os.RemoveAll(making); err != nil {
-		return fmt.Errorf("remove a half-made pin directory: %w", err)
-	}
-	links, err := attachAll(coll, chosen, o)
+	shared, err := sharedLinks(chosen, o, before)
 	if err != nil {
 		return err
 	}
+	links, err := attachAll(coll, chosen, o, before, shared)
+	if err != nil {
+		return errors.Join(err, closeLinks(shared))
+	}
 	defer func() {
-		for _, l := range links {
-			l.Close()
-		}
+		closed := errors.Join(closeLinks(links), closeLinks(shared))
 		if err != nil {
-			os.RemoveAll(making)
+			err = errors.Join(err, removePins(making))
 		}
+		err = errors.Join(err, closed)
 	}()
 	for _, sub := range []string{"maps", "links", "programs"} {
 		if err := os.MkdirAll(filepath.Join(making, sub), 0o700); err != nil {
@@ -58,119 +55,124 @@ func pinAll(coll *ebpf.Collection, chosen programs, o Options, dir string) (err 
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	for name, l := range links {
-		if err := l.Pin(filepath.Join(making, "links", name)); err != nil {
-			return fmt.Errorf("pin the link of %s: %w", name, err)
-		}
-	}
-	for _, name := range chosen.demand {
+	for _, name := range slices.Concat(chosen.cgroup, chosen.demand) {
 		if err := coll.Programs[name].Pin(filepath.Join(making, "programs", name)); err != nil {
 			return fmt.Errorf("pin program %s: %w", name, err)
 		}
 	}
+	for _, these := range []map[string]link.Link{links, shared} {
+		for name, l := range these {
+			if err := l.Pin(filepath.Join(making, "links", name)); err != nil {
+				return fmt.Errorf("pin the link of %s: %w", name, err)
+			}
+		}
+	}
+	// Maps are pinned by descriptors that live on.
 	if err := os.Rename(making, dir); err != nil {
 		return fmt.Errorf("put the pins in place: %w", err)
 	}
 	return nil
 }
 
-// pinName: bpffs keeps names with a dot for itself.
-func pinName(name string) string { return strings.ReplaceAll(name, ".", "_") }
-
-// adopt takes over what this build pinned earlier. It returns nil where there
-// is nothing to adopt, having removed the pins of builds that confine nobody.
-func adopt(o Options) (*Enforcer, error) {
-	entries, err := os.ReadDir(o.PinDir)
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", o.PinDir, err)
+// sharedLinks opens the links to cgroups that a build in force has: a cgroup's
+// program can be replaced in its link, so that no call runs both or none.
+func sharedLinks(chosen programs, o Options, before *build) (links map[string]link.Link, err error) {
+	links = map[string]link.Link{}
+	if before == nil {
+		return links, nil
 	}
-	own := false
-	for _, entry := range entries {
-		dir := filepath.Join(o.PinDir, entry.Name())
-		if entry.Name() == Digest() {
-			own = true
-			continue
+	var st unix.Stat_t
+	if err := unix.Stat(o.Cgroup, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: o.Cgroup, Err: err}
+	}
+	for _, name := range slices.Concat(chosen.cgroup, []string{enforcerProgIngress}) {
+		l, err := sharedLink(filepath.Join(before.dir, "links", name), st.Ino)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open the link of %s: %w", name, err), closeLinks(links))
 		}
-		if n := pinnedSessions(dir); n > 0 {
-			return nil, &OtherBuildError{Dir: dir, Sessions: n}
-		}
-		if err := removePins(dir); err != nil {
-			return nil, err
+		if l != nil {
+			links[name] = l
 		}
 	}
-	if !own {
-		return nil, nil
-	}
-	return adoptOwn(o, filepath.Join(o.PinDir, Digest()))
+	return links, nil
 }
 
-func adoptOwn(o Options, dir string) (*Enforcer, error) {
-	spec, err := loadEnforcer()
-	if err != nil {
-		return nil, fmt.Errorf("read the kernel object: %w", err)
+// sharedLink returns a link as if it were not pinned, nil where there is none to
+// this cgroup.
+func sharedLink(pin string, cgroup uint64) (link.Link, error) {
+	pinned, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	chosen, err := choose(spec, o.Full)
 	if err != nil {
 		return nil, err
 	}
-	e := &Enforcer{maps: map[string]*ebpf.Map{}, full: o.Full, pins: dir, cgroup: o.Cgroup, adopted: true}
-	for name := range spec.Maps {
-		if e.maps[name], err = ebpf.LoadPinnedMap(filepath.Join(dir, "maps", pinName(name)), nil); err != nil {
-			delete(e.maps, name)
-			return nil, errors.Join(fmt.Errorf("adopt map %s: %w: run `bailiffd --remove` once no session runs", name, err), e.Close())
-		}
+	defer pinned.Close()
+	info, err := pinned.Info()
+	if err != nil {
+		return nil, err
 	}
-	for _, name := range append(chosen.lsm, chosen.cgroup...) {
-		if _, err := os.Stat(filepath.Join(dir, "links", name)); err != nil {
-			return nil, errors.Join(fmt.Errorf("adopt the link of %s: %w: run `bailiffd --remove` once no session runs", name, err), e.Close())
-		}
+	if at := info.Cgroup(); at == nil || at.CgroupId != cgroup {
+		return nil, nil
 	}
-	if err := reattach(o, chosen.cgroup, dir); err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	if err := e.start(); err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	if err := e.inherit(); err != nil {
-		return nil, errors.Join(err, e.Close())
-	}
-	return e, nil
+	return link.NewFromID(info.ID)
 }
 
-// pinnedSessions counts the sessions that a pin directory's programs confine.
-func pinnedSessions(dir string) int {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps", enforcerMapSessions), &ebpf.LoadPinOptions{ReadOnly: true})
-	if err != nil {
-		return 0
+func closeLinks(links map[string]link.Link) error {
+	var errs []error
+	for _, l := range links {
+		errs = append(errs, l.Close())
 	}
-	defer m.Close()
-	n := 0
-	value := make([]byte, m.ValueSize())
-	var key []byte
-	for it := m.Iterate(); it.Next(&key, &value); {
-		n++
-	}
-	return n
+	return errors.Join(errs...)
 }
+
+// pinName: bpffs keeps names with a dot for itself.
+func pinName(name string) string { return strings.ReplaceAll(name, ".", "_") }
 
 // Remove detaches and unpins everything below a pin directory, of every build.
-// Sessions that still run are no longer confined; it says how many there were.
-func Remove(pinDir string) (sessions int, err error) {
+// Sessions that still run are no longer confined.
+func Remove(pinDir string) error {
 	entries, err := os.ReadDir(pinDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+		return nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", pinDir, err)
+		return fmt.Errorf("read %s: %w", pinDir, err)
 	}
+	var dirs []string
 	for _, entry := range entries {
-		dir := filepath.Join(pinDir, entry.Name())
-		sessions += pinnedSessions(dir)
-		if err := removePins(dir); err != nil {
-			return sessions, err
+		dirs = append(dirs, filepath.Join(pinDir, entry.Name()))
+	}
+	if err := removeAll(dirs); err != nil {
+		return err
+	}
+	if err := os.Remove(pinDir); err != nil {
+		return fmt.Errorf("remove the pin directory: %w", err)
+	}
+	return nil
+}
+
+// removeAll removes directories of pins. Before any is touched, all are marked:
+// what is left if that is interrupted is in force no more.
+func removeAll(dirs []string) error {
+	marked := make([]string, len(dirs))
+	for i, dir := range dirs {
+		name := filepath.Base(dir)
+		marked[i] = dir
+		if strings.HasPrefix(name, newPrefix) || strings.HasPrefix(name, oldPrefix) {
+			continue
+		}
+		marked[i] = filepath.Join(filepath.Dir(dir), oldPrefix+name)
+		if err := os.Rename(dir, marked[i]); err != nil {
+			return fmt.Errorf("mark pins to be removed: %w", err)
 		}
 	}
-	return sessions, os.Remove(pinDir)
+	for _, dir := range marked {
+		if err := removePins(dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removePins detaches LSM programs all at once: one at a time, each costs a

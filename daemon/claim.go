@@ -11,6 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+var errInUse = errors.New("another bailiffd is using it")
+
 // claim takes a file or directory for this process alone, until it is closed:
 // two daemons over the same pins, cgroup or state would undo each other's work.
 // The flag is what gives a daemon another one.
@@ -25,7 +27,7 @@ func claim(path string, mode int, flag string) (*os.File, error) {
 	}
 	f.Close()
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return nil, fmt.Errorf("lock %s: another bailiffd is using it: stop it, or give this one another %s", path, flag)
+		return nil, fmt.Errorf("lock %s: %w: stop it, or give this one another %s", path, errInUse, flag)
 	}
 	return nil, fmt.Errorf("lock %s: %w", path, err)
 }

@@ -61,7 +61,7 @@ func (d *Daemon) compileSubject(x *compiled, docs []policy.Document, numbers []i
 	}
 	x.ruleset, x.problems = policy.Compile(x.subject, own)
 	x.unsupported = x.problems.Has(policy.Unsupported)
-	if x.ruleset != nil && !d.kernel.Full() {
+	if x.ruleset != nil && d.lsm != nil {
 		_, lost := x.ruleset.Landlock(own)
 		x.problems = append(x.problems, lost...)
 	}

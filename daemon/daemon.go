@@ -183,6 +183,7 @@ func (d *Daemon) openKernel() (err error) {
 	}
 	options := bpf.Options{
 		PinDir: c.PinDir, Cgroup: d.parent.Path, Level: d.parent.Level, Full: d.lsm == nil, Sizes: c.sizes(),
+		Version: d.o.Version, Ready: d.checkStored,
 	}
 	if d.kernel, err = bpf.Load(options); err != nil {
 		return err
@@ -198,7 +199,13 @@ func (d *Daemon) openKernel() (err error) {
 	}
 	d.closers = append(d.closers, d.reader.Close)
 	d.metrics = metrics.New(metrics.Build{Version: d.o.Version, Tier: d.tier()}, d.snapshot)
-	d.log.Info("kernel programs in force", "tier", d.tier(), "adopted", d.kernel.Adopted(), "build", bpf.Digest())
+	d.log.Info("kernel programs in force", "tier", d.tier(), "adopted", d.kernel.Adopted(), "build", bpf.Digest(d.o.Version))
+	if before := d.kernel.Replaced(); before != "" {
+		d.log.Info("this build's kernel programs have taken over", "from", before)
+	}
+	for _, note := range d.kernel.Notes() {
+		d.log.Warn(note)
+	}
 	if d.lsm != nil {
 		d.log.Warn("basic tier: not all of a policy can be enforced on this host", "reason", d.lsm)
 	}
@@ -251,10 +258,11 @@ func (d *Daemon) restore() error {
 	if err := d.restoreSessions(); err != nil {
 		return fmt.Errorf("restore the sessions: %w", err)
 	}
-	d.audit.Write(audit.Event{
-		Kind: audit.System, Message: "bailiffd started", Generation: d.policies.generation,
-		Fields: map[string]string{"version": d.o.Version, "tier": d.tier(), "adopted": fmt.Sprint(d.kernel.Adopted())},
-	})
+	fields := map[string]string{"version": d.o.Version, "tier": d.tier(), "adopted": fmt.Sprint(d.kernel.Adopted())}
+	if before := d.kernel.Replaced(); before != "" {
+		fields["replaced"] = filepath.Base(before)
+	}
+	d.audit.Write(audit.Event{Kind: audit.System, Message: "bailiffd started", Generation: d.policies.generation, Fields: fields})
 	d.audit.Flush()
 	d.earlier.tail = audit.Tail{} // all of it is accounted for
 	return d.checkpoint(false)
@@ -282,6 +290,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	for _, s := range servers {
 		go func() { failed <- s.Serve() }()
 	}
+	go d.retire()
 	d.serving.Store(true)
 	d.tellManager("READY=1", "STATUS=enforcing on the "+d.tier()+" tier")
 	go d.watchdog(ctx)
@@ -307,6 +316,20 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	}})
 	d.audit.Flush()
 	return errors.Join(err, d.checkpoint(true))
+}
+
+// retire takes what this build's programs have replaced off the hooks, while the
+// daemon serves. If it is interrupted, the next daemon does it.
+func (d *Daemon) retire() {
+	if !d.kernel.Retiring() {
+		return
+	}
+	began := time.Now()
+	if err := d.kernel.Retire(); err != nil {
+		d.log.Warn("kernel programs that were replaced stay attached, and cost time: the next start removes them", "error", err)
+		return
+	}
+	d.log.Info("the kernel programs that were replaced are gone", "took", time.Since(began).Round(time.Millisecond))
 }
 
 func (d *Daemon) close() error {

@@ -31,6 +31,20 @@ func (d *Daemon) restoreRules() error {
 	return nil
 }
 
+// checkStored finds out whether this build takes the policies that another one
+// has in force.
+func (d *Daemon) checkStored() error {
+	var stored storedPolicies
+	if err := d.store.read(policiesFile, &stored); err != nil {
+		return err
+	}
+	if c, ok := d.compile(stored); !ok {
+		return fmt.Errorf("take over from another build: this one does not take the policies in force: %w: "+
+			"start the other one again, and change them there", c.problems.Err())
+	}
+	return nil
+}
+
 // restorePolicies puts the stored policies in force again.
 func (d *Daemon) restorePolicies(stored storedPolicies) error {
 	generation, err := d.kernel.Generation()

@@ -39,7 +39,10 @@ func (d *Daemon) probes() []*controlv1.Probe {
 	}
 	cgroups := &controlv1.Probe{Name: "cgroup programs", Ok: true, Result: "attached to " + d.parent.Path}
 	adopted := &controlv1.Probe{Name: "pinned programs", Ok: true, Result: "loaded by this daemon"}
-	if d.kernel.Adopted() {
+	switch {
+	case d.kernel.Replaced() != "":
+		adopted.Result = "in the place of another build's, without a gap"
+	case d.kernel.Adopted():
 		adopted.Result = "adopted from an earlier life of the daemon, without a gap"
 	}
 	return []*controlv1.Probe{lsm, cgroups, adopted}

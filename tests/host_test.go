@@ -25,14 +25,16 @@ const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 // host is a private bailiffd with the directories that it and its sessions use.
 // It is for one goroutine, but for its log.
 type host struct {
-	dir    string // of everything below
-	work   string // the sessions' own tree, and their working directory
-	state  string
-	config string // configuration file
-	bin    string
-	socket string
-	scrape string // address of the metrics
-	full   bool   // the full tier
+	dir        string // of everything below
+	work       string // the sessions' own tree, and their working directory
+	state      string
+	config     string // configuration file
+	bin        string
+	daemonPath string        // bailiffd; an upgrade is another one
+	took       time.Duration // until it served, the last time
+	socket     string
+	scrape     string // address of the metrics
+	full       bool   // the full tier
 
 	environment []string // more of the daemon's
 
@@ -85,6 +87,7 @@ func prepare(t *testing.T, o options) *host {
 		dir: dir, work: filepath.Join(dir, "work"), state: o.state, bin: binaries(t, dir), log: &logBuffer{},
 		config: filepath.Join(dir, "bailiffd.yaml"), socket: filepath.Join(dir, "run", "admin.sock"), scrape: freeAddress(t),
 	}
+	h.daemonPath = filepath.Join(h.bin, "bailiffd")
 	if h.state == "" {
 		h.state = filepath.Join(dir, "state")
 	}
@@ -131,7 +134,7 @@ func must(t testing.TB, err error) {
 
 // daemon prepares bailiffd.
 func (h *host) daemon(flags ...string) *exec.Cmd {
-	c := exec.Command(filepath.Join(h.bin, "bailiffd"), append([]string{"--config", h.config}, flags...)...)
+	c := exec.Command(h.daemonPath, append([]string{"--config", h.config}, flags...)...)
 	c.Env = append(os.Environ(), h.environment...)
 	return c
 }
@@ -151,10 +154,10 @@ func (h *host) start(t *testing.T) time.Duration {
 	if !served || !alive(h.process) {
 		t.Fatalf("bailiffd does not serve:\n%s", h.log.String()[before:])
 	}
-	took := time.Since(began)
-	t.Logf("bailiffd serves after %v", took.Round(time.Millisecond))
+	h.took = time.Since(began)
+	t.Logf("bailiffd serves after %v", h.took.Round(time.Millisecond))
 	h.full = h.status(t)["tier"] == "full"
-	return took
+	return h.took
 }
 
 func (h *host) status(t *testing.T) map[string]any {

@@ -123,7 +123,6 @@ func testLifecycle(t *testing.T, h *host) {
 			t.Error("read a file that is not there")
 		}
 		if sig == syscall.SIGTERM {
-			h.misplacePins(t)
 			if code := brief.end(); code != 0 {
 				t.Errorf("a session that ended with no daemon there has status %d", code)
 			}
@@ -161,21 +160,6 @@ func testLifecycle(t *testing.T, h *host) {
 		checkOnce(t, events)
 	}
 	h.bailiff(t, "sessions", "stop", p.id).ended(t, 1).says(t, "has ended")
-}
-
-// misplacePins starts the daemon where the pins are another build's, and a
-// session is confined by them: it must leave them alone.
-func (h *host) misplacePins(t *testing.T) {
-	t.Helper()
-	pins, err := filepath.Glob("/sys/fs/bpf/" + filepath.Base(h.dir) + "/*")
-	must(t, err)
-	if len(pins) != 1 {
-		t.Fatalf("pins: %v", pins)
-	}
-	other := filepath.Join(filepath.Dir(pins[0]), strings.Repeat("0", len(filepath.Base(pins[0]))))
-	must(t, os.Rename(pins[0], other))
-	finish(t, h.daemon()).ended(t, 1).says(t, "another build", other, "2 sessions", "--remove")
-	must(t, os.Rename(other, pins[0]))
 }
 
 // testStalePins finds the pins of another build that confine nobody.

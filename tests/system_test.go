@@ -16,12 +16,14 @@ func TestSystem(t *testing.T) {
 		{"attacks", testAttacks},
 		{"guardrail", testGuardrail},
 		{"lifecycle", testLifecycle},
+		{"upgrade", testUpgrade},
 		{"other daemons", testOthers},
 		{"cgroup", testCgroup},
 		{"stale pins", testStalePins},
 		{"input", testInput},
 		{"boot", testBoot},
 		{"capabilities", testCapabilities},
+		{"remove", testRemove},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })
 	}

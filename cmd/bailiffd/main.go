@@ -47,8 +47,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 admin.sock and agent.sock. It runs in the foreground.
 
 When it stops, or dies, what is in force stays in force: rules and sessions are
-pinned in the kernel, and the next bailiffd adopts them. bailiffd --remove takes
-everything off the host.`,
+pinned in the kernel, and the next bailiffd adopts them; one of another version
+puts its own programs in their place, without a gap. bailiffd --remove ends the
+sessions and takes everything off the host.`,
 		Version: version, Args: cobra.NoArgs, SilenceErrors: true, SilenceUsage: true,
 		RunE: func(c *cobra.Command, _ []string) error {
 			usage = false
@@ -123,6 +124,13 @@ func (f *flags) logger(w io.Writer) (*slog.Logger, error) {
 	return nil, fmt.Errorf("--log-format %q: it is text or json", f.format)
 }
 
+func plural(sessions int) string {
+	if sessions == 1 {
+		return "1 session was"
+	}
+	return fmt.Sprintf("%d sessions were", sessions)
+}
+
 func (f *flags) start(ctx context.Context, c *cobra.Command, stdout, stderr io.Writer) error {
 	config, err := f.configuration(c)
 	if err != nil {
@@ -137,7 +145,7 @@ func (f *flags) start(ctx context.Context, c *cobra.Command, stdout, stderr io.W
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(stdout, "removed; %d sessions were ended\n", sessions)
+		fmt.Fprintf(stdout, "removed; %s ended\n", plural(sessions))
 		return nil
 	}
 	manager, err := systemd.FromEnvironment()

@@ -55,3 +55,16 @@ func InVM() bool {
 	line, err := os.ReadFile("/proc/cmdline")
 	return err == nil && strings.Contains(string(line), " bailiff.vm=1 ")
 }
+
+// Often returns how many times a test should do what costs a second, or ten in a
+// guest without KVM: usually so many, in a guest few, and as many as convince if
+// BAILIFF_LONG is set.
+func Often(convincing, usual, guest int) int {
+	switch {
+	case os.Getenv("BAILIFF_LONG") != "":
+		return convincing
+	case InVM():
+		return guest
+	}
+	return usual
+}

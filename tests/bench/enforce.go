@@ -129,12 +129,12 @@ func (e *enforcement) leave() (err error) {
 func (e *enforcement) enforce() (err error) {
 	e.enforcer, err = bpf.Load(bpf.Options{PinDir: e.pins, Cgroup: e.parent.Path, Level: e.parent.Level, Full: e.full})
 	if err != nil {
-		_, removed := bpf.Remove(e.pins)
+		removed := bpf.Remove(e.pins)
 		return errors.Join(err, removed)
 	}
 	defer func() {
 		if err != nil {
-			_, removed := bpf.Remove(e.pins)
+			removed := bpf.Remove(e.pins)
 			err = errors.Join(err, e.enforcer.Close(), removed)
 		}
 	}()
@@ -164,7 +164,11 @@ func (e *enforcement) enforce() (err error) {
 }
 
 func (e *enforcement) measureLabel() error {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(e.pins, bpf.Digest(), "maps", "labels"), nil)
+	pins, err := filepath.Glob(filepath.Join(e.pins, "*", "maps", "labels"))
+	if err != nil || len(pins) != 1 {
+		return fmt.Errorf("find the labels: %v: %w", pins, err)
+	}
+	m, err := ebpf.LoadPinnedMap(pins[0], nil)
 	if err != nil {
 		return fmt.Errorf("find the labels: %w", err)
 	}
@@ -204,7 +208,7 @@ func (e *enforcement) release() error {
 		err = errors.Join(err, e.enforcer.RemoveSession(m.group.ID))
 	}
 	err = errors.Join(err, e.enforcer.Close())
-	_, removed := bpf.Remove(e.pins)
+	removed := bpf.Remove(e.pins)
 	return errors.Join(err, removed)
 }
 
