@@ -38,6 +38,8 @@ type host struct {
 
 	environment []string // more of the daemon's
 
+	sessionsDirectory string // the parent of the sessions' cgroups
+
 	process *exec.Cmd
 	log     *logBuffer
 	runs    int // names tasks
@@ -156,7 +158,8 @@ func (h *host) start(t *testing.T) time.Duration {
 	}
 	h.took = time.Since(began)
 	t.Logf("bailiffd serves after %v", h.took.Round(time.Millisecond))
-	h.full = h.status(t)["tier"] == "full"
+	status := h.status(t)
+	h.full, h.sessionsDirectory = status["tier"] == "full", status["cgroup"].(string)
 	return h.took
 }
 

@@ -20,11 +20,12 @@ import (
 	"bailiff.dev/bailiff/internal/kerneltest"
 )
 
-// killsVariable says how often TestKills kills the daemon. Without it: 200 times, in
-// a guest as often as fits into guestTime.
+// Without these variables TestKills kills the daemon 200 times, in a guest as often
+// as fits into guestTime.
 const (
-	killsVariable = "BAILIFF_KILLS"
-	guestTime     = 90 * time.Second
+	killsVariable     = "BAILIFF_KILLS"     // how often
+	killsTimeVariable = "BAILIFF_KILLS_FOR" // at most for so long
+	guestTime         = 90 * time.Second
 )
 
 // killsPolicies alternate. A denied connection is told with the rule of the one that
@@ -77,7 +78,7 @@ type kills struct {
 // going on. What was denied stays denied, what was allowed allowed, and the log has
 // everything once.
 func TestKills(t *testing.T) {
-	h := newHost(t, options{config: "log: {maxBytes: 1048576, keep: 10000}\n"})
+	h := newHost(t, options{config: "log: {maxBytes: 1048576, keep: 10000}\ncapacity: {ringBytes: 33554432}\n"})
 	k := &kills{host: h, self: h.workerBinary(t), stop: make(chan struct{})}
 	for i, text := range killsPolicies() {
 		k.policies[i] = filepath.Join(h.dir, fmt.Sprintf("policy-%d.yaml", i))
@@ -123,7 +124,7 @@ func (k *kills) start(t *testing.T) {
 	for w := range 3 {
 		denied := filepath.Join(k.dir, fmt.Sprintf("denied-%d", w))
 		must(t, os.Mkdir(denied, 0o777))
-		c, _ := k.prepareRun("worker", k.self, workerCommand, strconv.Itoa(65+w), denied, filepath.Join(k.work, "file"))
+		c, _ := k.prepareRun("worker", k.self, workerCommand, strconv.Itoa(65+w), denied, filepath.Join(k.work, "file"), pace().String())
 		in, err := c.StdinPipe()
 		must(t, err)
 		out := &logBuffer{}
@@ -158,7 +159,7 @@ func (k *kills) keepApplying() {
 			k.applied++
 		}
 		k.mu.Unlock()
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * pace())
 	}
 }
 
@@ -177,7 +178,7 @@ func (k *kills) keepLaunching() {
 			k.wrong = append(k.wrong, fmt.Sprintf("%s ended with status %d: %s", task, code, out))
 		}
 		k.mu.Unlock()
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * pace())
 	}
 }
 
@@ -191,21 +192,33 @@ func exitCode(err error) int {
 	return -1
 }
 
+func killsWanted(t *testing.T) (kills int, limit time.Duration) {
+	t.Helper()
+	kills, limit = 200, time.Hour
+	if kerneltest.InVM() {
+		limit = guestTime
+	}
+	var err error
+	if text := os.Getenv(killsVariable); text != "" {
+		kills, err = strconv.Atoi(text)
+		must(t, err)
+		limit = 2 * time.Hour
+	}
+	if text := os.Getenv(killsTimeVariable); text != "" {
+		limit, err = time.ParseDuration(text)
+		must(t, err)
+	}
+	return kills, limit
+}
+
 // killAll kills the daemon, also while it starts, and starts it, again and again.
 func (k *kills) killAll(t *testing.T) (n int) {
 	t.Helper()
+	want, limit := killsWanted(t)
 	began := time.Now()
-	want := 200
-	limited := kerneltest.InVM()
-	if text := os.Getenv(killsVariable); text != "" {
-		var err error
-		want, err = strconv.Atoi(text)
-		must(t, err)
-		limited = false
-	}
 	k.host.stop(t, syscall.SIGKILL)
 	usual := k.host.start(t)
-	for n = 1; n < want && !(limited && time.Since(began) > guestTime); n++ {
+	for n = 1; n < want && time.Since(began) < limit; n++ {
 		time.Sleep(rand.N(2 * usual))
 		must(t, k.process.Process.Kill())
 		_ = k.process.Wait() // it was killed

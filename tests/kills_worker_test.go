@@ -16,17 +16,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"bailiff.dev/bailiff/internal/kerneltest"
 )
 
 // workerCommand as the first argument makes the test binary a worker in a session:
 //
-//	tests.test kills-worker ADDRESSES DIRECTORY FILE    until its input ends
-//	tests.test kills-worker ADDRESSES once INDEX        one act
+//	tests.test kills-worker ADDRESSES DIRECTORY FILE PACE    until its input ends
+//	tests.test kills-worker ADDRESSES once INDEX             one act
 const workerCommand = "kills-worker"
 
 func TestMain(m *testing.M) {
-	if len(os.Args) == 5 && os.Args[1] == workerCommand {
-		os.Exit(work(os.Args[2], os.Args[3], os.Args[4]))
+	if len(os.Args) >= 5 && os.Args[1] == workerCommand {
+		os.Exit(work(os.Args[2:]))
 	}
 	os.Exit(m.Run())
 }
@@ -54,21 +56,35 @@ const (
 // workerReady is the first line that a worker says.
 const workerReady = "working"
 
+// pace is how long a worker rests between two rounds. A guest without KVM is slow,
+// the daemon in it most of all.
+func pace() time.Duration {
+	if kerneltest.InVM() {
+		return 30 * time.Millisecond
+	}
+	return 3 * time.Millisecond
+}
+
 // maxIndex bounds how many addresses a worker has.
 const maxIndex = 1 << 16
 
-func work(addresses, where, what string) int {
-	second, err := strconv.Atoi(addresses)
+func work(args []string) int {
+	second, err := strconv.Atoi(args[0])
+	w := &worked{}
+	if args[1] == "once" {
+		var index int
+		if index, err = strconv.Atoi(args[2]); err == nil {
+			w.denied(second, index)
+		}
+	} else if err == nil {
+		var pace time.Duration
+		if pace, err = time.ParseDuration(args[3]); err == nil {
+			w.loop(second, args[1], args[2], pace)
+		}
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
-	}
-	w := &worked{}
-	if where == "once" {
-		index, _ := strconv.Atoi(what)
-		w.denied(second, index)
-	} else {
-		w.loop(second, where, what)
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(w); err != nil || len(w.Wrong) > 0 {
 		return 1
@@ -76,7 +92,7 @@ func work(addresses, where, what string) int {
 	return 0
 }
 
-func (w *worked) loop(second int, directory, file string) {
+func (w *worked) loop(second int, directory, file string, pace time.Duration) {
 	fmt.Println(workerReady)
 	var stop atomic.Bool
 	go func() {
@@ -102,7 +118,7 @@ func (w *worked) loop(second int, directory, file string) {
 			f.Close()
 		}
 		w.Creates++
-		time.Sleep(3 * time.Millisecond)
+		time.Sleep(pace)
 	}
 }
 

@@ -22,6 +22,7 @@ func TestSystem(t *testing.T) {
 		{"stale pins", testStalePins},
 		{"input", testInput},
 		{"boot", testBoot},
+		{"interrupted", testInterrupted},
 		{"capabilities", testCapabilities},
 		{"remove", testRemove},
 	} {
