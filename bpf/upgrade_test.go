@@ -373,7 +373,7 @@ func TestUpgradeRefused(t *testing.T) {
 	}
 }
 
-// Tables get the configured capacity once nobody needs what is in them.
+// Tables keep their capacity while there are sessions.
 func TestUpgradeCapacity(t *testing.T) {
 	k := basic(t)
 	sizes := k.options.Sizes
@@ -388,4 +388,28 @@ func TestUpgradeCapacity(t *testing.T) {
 		t.Errorf("with a session there is room for %d, was for %d; it says %q", now, had, notes)
 	}
 	s.want(13, "connect", s.socketOf("stream", ""), "127.0.0.1:81")
+}
+
+// Tables get the configured capacity once nobody needs what is in them.
+func TestUpgradeResize(t *testing.T) {
+	if kerneltest.Often(1, 1, 0) == 0 {
+		t.Skip(kerneltest.SkipReason + "time: loading anew takes long in a guest without KVM")
+	}
+	o := basic(t).options
+	o.PinDir = filepath.Join(filepath.Dir(o.PinDir), "resized")
+	for _, o.Sizes.GlobNodes = range []uint32{512, 1024} {
+		e, err := Load(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := e.maps[enforcerMapGlobs].MaxEntries(); n != o.Sizes.GlobNodes || e.Adopted() || len(e.Notes()) > 0 {
+			t.Errorf("there is room for %d, not %d; adopted: %v; %q", n, o.Sizes.GlobNodes, e.Adopted(), e.Notes())
+		}
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := Remove(o.PinDir); err != nil {
+		t.Error(err)
+	}
 }
