@@ -131,7 +131,7 @@ func mountSections(mounts []mount) []guardedSection {
 	sections := []guardedSection{
 		{about: "Control groups, and the rest of sysfs: sessions may look."},
 		{about: "Programs, traces and policies of the kernel: sessions may not even look."},
-		{about: "Knobs in procfs, and what is written to other processes (a session's own are called self)."},
+		{about: "Knobs in procfs, and what makes the kernel favour one process over another."},
 	}
 	for _, m := range mounts {
 		if m.root != "/" {
@@ -150,15 +150,16 @@ func mountSections(mounts []mount) []guardedSection {
 	return sections
 }
 
-// guardedProc are the places in a procfs. One pattern for every first digit of a
-// process id: "self" has none.
+// guardedProc are the places in a procfs. What is written to a process without
+// the right to trace it is closed for all of them: a guardrail has no exceptions,
+// and a session that shields itself from the OOM killer offers it the daemon.
 func guardedProc(point string) (lines []guarded) {
 	lines = append(lines, guarded{point + "/kcore", everything})
-	for _, name := range []string{"sys", "sysrq-trigger", "irq", "mtrr", "acpi", "bus", "scsi"} {
+	for _, name := range []string{
+		"sys", "sysrq-trigger", "irq", "mtrr", "acpi", "bus", "scsi",
+		"*/oom_score_adj", "*/oom_adj", "*/task/*/oom_score_adj", "*/task/*/oom_adj", "*/autogroup",
+	} {
 		lines = append(lines, guarded{point + "/" + name, change})
-	}
-	for digit := '1'; digit <= '9'; digit++ {
-		lines = append(lines, guarded{point + "/" + string(digit) + "*", change})
 	}
 	return lines
 }

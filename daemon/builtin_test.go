@@ -78,7 +78,8 @@ func TestBuiltinGuardrail(t *testing.T) {
 			"/proc/sys/kernel/ftrace_enabled":            change,
 			"/proc/sysrq-trigger":                        change,
 			"/proc/17/oom_score_adj":                     change,
-			"/proc/self/oom_score_adj":                   0,
+			"/proc/self/task/17/oom_score_adj":           change,
+			"/proc/self/comm":                            0,
 			"/proc/self/fd":                              0,
 			"/run/systemd/private":                       policy.Connect,
 			"/run/dbus/system_bus_socket":                policy.Connect,
@@ -151,7 +152,7 @@ func TestBuiltinTextOfStrangeNames(t *testing.T) {
 	r, _ := policy.Compile(own[0].Subjects()[0], append(docs, own...))
 	for path, want := range map[string]policy.Access{
 		"/mnt/a b*[\"\n\\x/y": change, "/mnt/a bc[\"\n\\x/y": 0, "/mnt/part": 0, "/mnt/\xff": everything,
-		"/" + strings.Repeat("d/", 70) + "x": change, "/sys/x": change, "/1/mem": change,
+		"/" + strings.Repeat("d/", 70) + "x": change, "/sys/x": change, "/1/autogroup": change, "/1/mem": 0,
 	} {
 		if got := r.Files.States[r.Files.Walk(components(path))].Guard; got != want {
 			t.Errorf("%q: %s is guarded, want %s", path, got, want)
