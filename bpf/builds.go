@@ -124,7 +124,8 @@ func pinnedValue(dir, name string) []byte {
 	return raw
 }
 
-// pinnedSessions counts the sessions that a directory of pins tells of.
+// pinnedSessions counts the sessions that a directory of pins tells of, without
+// the daemon's own.
 func pinnedSessions(dir string) int {
 	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, "maps", enforcerMapSessions), &ebpf.LoadPinOptions{ReadOnly: true})
 	if err != nil {
@@ -135,7 +136,9 @@ func pinnedSessions(dir string) int {
 	value := make([]byte, m.ValueSize())
 	var key []byte
 	for it := m.Iterate(); it.Next(&key, &value); {
-		n++
+		if binary.NativeEndian.Uint64(value) < OwnSessions { // first in struct session, of every build so far
+			n++
+		}
 	}
 	return n
 }

@@ -23,6 +23,8 @@ type Reader struct {
 	bell    *bell
 	id      string
 	next    uint64        // position of what is read next
+	told    uint64        // where the last event ends that was returned, and not skipped
+	before  uint64        // the same before that one
 	flushTo atomic.Uint64 // one more than the position that Flush waits for; 0: none does
 	stopped atomic.Bool
 	mu      sync.Mutex // Commit against Close
@@ -118,6 +120,17 @@ func (r *Reader) Commit(position uint64) error {
 	return nil
 }
 
+// Skip says that nobody will commit the event that Read just returned. It is
+// committed here, as soon as all before it are: if not now, by a later Skip or
+// with a later event. It is for the goroutine that reads.
+func (r *Reader) Skip(ev *Event) error {
+	r.told = r.before
+	if r.told > r.ring.consumer.Load() {
+		return nil
+	}
+	return r.Commit(ev.Position)
+}
+
 // ErrFlushed is what Read returns once after a Flush, when it has returned every
 // event that was told before.
 var ErrFlushed = errors.New("read what was told before the flush")
@@ -156,6 +169,7 @@ func (r *Reader) decode(sample []byte) (*Event, error) {
 	ev, err := decode(sample)
 	if ev != nil {
 		ev.Position = r.next
+		r.before, r.told = r.told, r.next
 	}
 	return ev, err
 }

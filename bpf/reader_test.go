@@ -192,3 +192,42 @@ func TestFlushAndStop(t *testing.T) {
 		t.Errorf("a commit to a closed reader: %v", err)
 	}
 }
+
+// What is skipped does not stay in the ring, and takes nothing before it along
+// that is not committed.
+func TestSkip(t *testing.T) {
+	k := basic(t)
+	s := k.start(t, rules{})
+	skip := func() {
+		t.Helper()
+		ev, err := k.reader.Read(time.Now().Add(5 * time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.reader.Skip(ev); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.tell(1000, 2)
+	skip()
+	skip()
+	if waiting := k.again(t, 0); waiting != 0 {
+		t.Errorf("%d records wait that were skipped", waiting)
+	}
+	s.tell(1002, 3)
+	first, err := k.reader.Read(time.Now().Add(5 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	skip()
+	if got := k.reader.ring.consumer.Load(); got >= first.Position {
+		t.Error("an event that is not committed went with one that was skipped")
+	}
+	if err := k.reader.Commit(first.Position); err != nil {
+		t.Fatal(err)
+	}
+	skip()
+	if waiting := k.again(t, 0); waiting != 0 {
+		t.Errorf("%d records wait", waiting)
+	}
+}

@@ -26,6 +26,20 @@ func (e *Enforcer) AddSession(s Session) error {
 	return nil
 }
 
+// OwnSessions is where the numbers begin of sessions that are the daemon's own:
+// they come and go with it, and hold no programs of another build in force.
+const OwnSessions uint64 = 1 << 40
+
+// SetSessionAgent gives a session in the kernel's table another agent; a task's
+// label stays what it is.
+func (e *Enforcer) SetSessionAgent(s Session) error {
+	value := enforcerSession{Session: s.ID, Agent: s.Agent}
+	if err := e.maps[enforcerMapSessions].Update(s.Cgroup, &value, ebpf.UpdateExist); err != nil {
+		return fmt.Errorf("change the session in the kernel's table: %w", err)
+	}
+	return nil
+}
+
 // Label confines the process of a pidfd: its thread group leader, and whatever
 // that starts from now on. It has no effect on the basic tier.
 func (e *Enforcer) Label(pidfd int, s Session) error {
