@@ -23,6 +23,7 @@ type Metrics struct {
 
 	grantsEnded *prometheus.CounterVec
 	dropped     *prometheus.CounterVec
+	live        live
 }
 
 // Build is what bailiff_build_info says.
@@ -55,6 +56,7 @@ func New(b Build, source Source) *Metrics {
 			Name: "bailiff_events_dropped_total", Help: "Events that are not in the log, by where they were lost: kernel, queue or write."},
 			[]string{"agent", "stage"}),
 	}
+	m.live = newLive(m.Registry)
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "bailiff_build_info", Help: "1, labelled with what runs.",
 		ConstLabels: prometheus.Labels{"version": b.Version, "goversion": runtime.Version(), "tier": b.Tier}})

@@ -49,6 +49,9 @@ func TestScrape(t *testing.T) {
 	m.Grants.Set(2)
 	m.GrantsIssued.Add(3)
 	m.GrantEnded("used up")
+	m.Live("files", true)
+	m.Live("network", true)
+	m.Live("network", false)
 	var notReady error
 	s, err := Listen(ServerOptions{Address: "127.0.0.1:0", Gatherer: m.Registry, Ready: func() error { return notReady }})
 	if err != nil {
@@ -73,6 +76,8 @@ func TestScrape(t *testing.T) {
 		`bailiff_decision_duration_seconds_count 3`,
 		`bailiff_log_bytes_written_total 1000`,
 		`bailiff_grants 2`, `bailiff_grants_issued_total 3`, `bailiff_grants_ended_total{how="used up"} 1`,
+		`bailiff_enforcement_live{layer="files"} 1`, `bailiff_canary_failures_total{layer="files"} 0`,
+		`bailiff_enforcement_live{layer="network"} 0`, `bailiff_canary_failures_total{layer="network"} 1`,
 		`tier="full",version="v1"} 1`,
 		`go_goroutines `, `process_open_fds `,
 	} {
@@ -102,6 +107,7 @@ func TestNamesFollowConventions(t *testing.T) {
 	m := New(Build{}, snapshot)
 	m.Drop("a", "kernel", 1)
 	m.GrantEnded("expired")
+	m.Live("a", true)
 	problems, err := testutil.GatherAndLint(m.Registry)
 	if err != nil {
 		t.Fatal(err)
