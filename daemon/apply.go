@@ -5,6 +5,7 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,7 +117,7 @@ func (d *Daemon) compileWith(stored storedPolicies, builtin storedDocument) (c c
 	}
 	c.sources = slices.Repeat([]*parsed{c.builtin.parsed}, len(c.docs))
 	for _, p := range parseAll(c.stored.Documents) {
-		c.docs, c.problems = append(c.docs, p.docs...), append(c.problems, p.problems...)
+		c.docs, c.problems = append(c.docs, p.docs...), append(append(c.problems, p.problems...), aboutOwn(p.docs)...)
 		c.sources = append(c.sources, slices.Repeat([]*parsed{p}, len(p.docs))...)
 	}
 	if c.problems.Has(policy.Error) {
@@ -153,6 +154,20 @@ func (d *Daemon) applyChange(ctx context.Context, c candidate, message string, n
 	}
 	d.recordChange()
 	return nil
+}
+
+// aboutOwn refuses documents about agents of the daemon's own.
+func aboutOwn(docs []policy.Document) (problems policy.Problems) {
+	for i := range docs {
+		if slices.ContainsFunc(docs[i].Subjects(), ownAgent) {
+			problems = append(problems, policy.Problem{
+				Severity: policy.Error, Pos: docs[i].Pos,
+				Message: fmt.Sprintf("%s is about agents below %s, which are Bailiff's own", docs[i].Name, ownDomain),
+				Fix:     "choose another trust domain",
+			})
+		}
+	}
+	return problems
 }
 
 // put puts a candidate in force: all of it or none.

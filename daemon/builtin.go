@@ -56,14 +56,15 @@ func builtinDocument(text string) storedDocument {
 	return storedDocument{Name: policy.Builtin, File: "<builtin>", Text: text}
 }
 
-// addBuiltin puts a built-in document into a candidate.
+// addBuiltin puts a built-in guardrail into a candidate, and the canary's policies.
 func (c *candidate) addBuiltin(builtin storedDocument) error {
 	if builtin.parsed == nil {
 		docs, problems := policy.ParseBuiltin(builtin.File, []byte(builtin.Text))
-		if err := problems.Err(); err != nil {
+		own, more := policy.ParseBuiltin("<canary>", []byte(canaryDocuments()))
+		if err := append(problems, more...).Err(); err != nil {
 			return fmt.Errorf("make the built-in guardrail: %w", err)
 		}
-		builtin.parsed = &parsed{docs: docs}
+		builtin.parsed = &parsed{docs: append(docs, own...)}
 	}
 	c.builtin, c.docs = builtin, slices.Clone(builtin.parsed.docs)
 	return nil

@@ -40,11 +40,14 @@ spec:
 		t.Fatal(err)
 	}
 	c.docs = append(c.docs, docs...)
-	rulesets, problems := policy.CompileAll(c.docs)
-	if err := problems.Err(); err != nil || len(rulesets) != 1 {
-		t.Fatalf("%v, %d rulesets", err, len(rulesets))
+	if problems := policy.Check(c.docs); len(problems) > 0 {
+		t.Fatal(problems)
 	}
-	return rulesets[0], c.docs
+	r, problems := policy.Compile("spiffe://example.org/any", c.docs)
+	if err := problems.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return r, c.docs
 }
 
 // No policy opens what is built in, and what lies beside it stays the policy's.

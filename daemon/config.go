@@ -30,6 +30,7 @@ type Config struct {
 	Metrics    string `yaml:"metrics"`    // loopback address of /metrics, /healthz, /readyz; "off": none
 	Tier       string `yaml:"tier"`       // auto, full or basic
 	AdminGroup string `yaml:"adminGroup"` // its members may do what root may on admin.sock; "": root alone
+	Canary     string `yaml:"canary"`     // how often it is tried whether what must be denied is: 100ms to 1m; "off": never
 
 	// Launch lets the members of groups start sessions of named agents.
 	Launch []LaunchRule `yaml:"launch"`
@@ -67,7 +68,7 @@ type Capacity struct {
 func Defaults() Config {
 	return Config{
 		StateDir: "/var/lib/bailiff", RunDir: "/run/bailiff", PinDir: "/sys/fs/bpf/bailiff",
-		Cgroup: "bailiff", Metrics: "127.0.0.1:9464", Tier: "auto",
+		Cgroup: "bailiff", Metrics: "127.0.0.1:9464", Tier: "auto", Canary: "3s",
 		Log: LogConfig{MaxBytes: 64 << 20, Keep: 16, Queue: 1 << 16},
 	}
 }
@@ -105,10 +106,25 @@ func (c *Config) check() error {
 	default:
 		return fmt.Errorf("check the configuration: tier is %q: it is one of auto, full, basic", c.Tier)
 	}
+	if _, err := c.canaryEvery(); err != nil {
+		return err
+	}
 	if r := c.Capacity.RingBytes; r != 0 && (r&(r-1) != 0 || int(r) < os.Getpagesize()) {
 		return fmt.Errorf("check the configuration: capacity.ringBytes is %d: it must be a power of two and at least a page", r)
 	}
 	return nil
+}
+
+// canaryEvery returns the time from one trial to the next; 0: none.
+func (c *Config) canaryEvery() (time.Duration, error) {
+	if c.Canary == "off" {
+		return 0, nil
+	}
+	every, err := time.ParseDuration(c.Canary)
+	if err != nil || every < 100*time.Millisecond || every > time.Minute {
+		return 0, fmt.Errorf("check the configuration: canary is %q: it is a time from 100ms to 1m, such as 3s, or off", c.Canary)
+	}
+	return every, nil
 }
 
 func (c *Config) sizes() bpf.Sizes { return bpf.Sizes(c.Capacity) }

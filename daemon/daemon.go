@@ -57,6 +57,7 @@ type Daemon struct {
 
 	policies policies
 	sessions sessions
+	live     live
 	serving  atomic.Bool
 
 	earlier   earlier
@@ -255,6 +256,9 @@ func (d *Daemon) restore() error {
 		return err
 	}
 	d.recordChange()
+	if err := d.clearCanary(); err != nil {
+		return fmt.Errorf("clear what an earlier canary left: %w", err)
+	}
 	if err := d.restoreSessions(); err != nil {
 		return fmt.Errorf("restore the sessions: %w", err)
 	}
@@ -283,6 +287,7 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	go func() { defer close(watched); failed <- d.watcher.Run(d.checkSession) }()
 	go d.followDrops(ctx)
 	go d.beat(ctx)
+	defer d.startCanary(ctx)() // before all that it needs is closed
 	servers, err := d.listen()
 	if err != nil {
 		return err

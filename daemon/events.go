@@ -78,6 +78,13 @@ func (d *Daemon) drain() {
 
 // tell writes one verdict to the log and to its session's summary.
 func (d *Daemon) tell(ev *bpf.Event) {
+	if ev.Session >= bpf.OwnSessions {
+		// The canary knows what it was denied.
+		if err := d.reader.Skip(ev); err != nil {
+			d.log.Error("an event of the canary stays in the ring", "error", err)
+		}
+		return
+	}
 	agent := d.kernel.AgentName(ev.Agent)
 	ruleset := d.policies.ruleset(agent, ev.Generation)
 	out := audit.Event{

@@ -16,6 +16,7 @@ import (
 
 	"bailiff.dev/bailiff/bpf"
 	"bailiff.dev/bailiff/internal/audit"
+	"bailiff.dev/bailiff/internal/cgroup"
 	"bailiff.dev/bailiff/internal/control"
 	controlv1 "bailiff.dev/bailiff/internal/control/v1"
 	"bailiff.dev/bailiff/policy"
@@ -39,6 +40,9 @@ func (d *Daemon) Launch(ctx context.Context, req *connect.Request[controlv1.Laun
 	if err == nil && strings.HasSuffix(agent, "*") {
 		err = errors.New("it is a pattern: name one agent")
 	}
+	if err == nil && ownAgent(agent) {
+		err = errors.New("it is one of Bailiff's own: name another")
+	}
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("agent %q: %w", req.Msg.Agent, err))
 	}
@@ -47,6 +51,9 @@ func (d *Daemon) Launch(ctx context.Context, req *connect.Request[controlv1.Laun
 	}
 	if err := checkLaunch(req.Msg); err != nil {
 		return nil, connect.NewError(connect.CodeInvalidArgument, err)
+	}
+	if err := d.live.err(); err != nil {
+		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("%w: see `bailiff doctor` for what would help", err))
 	}
 	answer, err := d.launch(peer, agent, req.Msg)
 	if err != nil {
@@ -134,11 +141,7 @@ func (d *Daemon) confine(s *session, pidfd *os.File, agent string) (err error) {
 	if err != nil {
 		return err
 	}
-	s.group, err = d.parent.Make(s.ID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: somebody removed %s, and with it what is attached there: restart bailiffd, which makes and fills it anew", err, d.parent.Path)
-	}
-	if err != nil {
+	if s.group, err = d.makeGroup(s.ID); err != nil {
 		return err
 	}
 	kernel := bpf.Session{ID: s.Number, Agent: number, Cgroup: s.group.ID}
@@ -167,6 +170,15 @@ func (d *Daemon) confine(s *session, pidfd *os.File, agent string) (err error) {
 		return err
 	}
 	return d.watcher.Watch(s.group)
+}
+
+// makeGroup makes the cgroup of a session.
+func (d *Daemon) makeGroup(name string) (*cgroup.Group, error) {
+	group, err := d.parent.Make(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: somebody removed %s, and with it what is attached there: restart bailiffd, which makes and fills it anew", err, d.parent.Path)
+	}
+	return group, err
 }
 
 // degrade prepares a session on the basic tier, or says why it may not start.

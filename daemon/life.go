@@ -133,7 +133,7 @@ func (d *Daemon) untold() (map[string]uint64, error) {
 	lost := map[string]uint64{}
 	for number, n := range counts {
 		agent := d.kernel.AgentName(number)
-		if n > d.dropped[agent] {
+		if n > d.dropped[agent] && !ownAgent(agent) {
 			lost[agent] = n - d.dropped[agent]
 		}
 	}

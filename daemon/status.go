@@ -45,7 +45,7 @@ func (d *Daemon) probes() []*controlv1.Probe {
 	case d.kernel.Adopted():
 		adopted.Result = "adopted from an earlier life of the daemon, without a gap"
 	}
-	return []*controlv1.Probe{lsm, cgroups, adopted}
+	return []*controlv1.Probe{lsm, cgroups, adopted, d.liveProbe()}
 }
 
 // Status implements AdminService.
@@ -78,6 +78,9 @@ func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 		return s, err
 	}
 	for _, c := range counts {
+		if ownAgent(d.kernel.AgentName(c.Agent)) {
+			continue
+		}
 		s.Verdicts = append(s.Verdicts, metrics.Verdicts{Agent: d.kernel.AgentName(c.Agent), Kind: c.Kind, Verdict: c.Verdict, Count: c.N})
 	}
 	latency, err := d.kernel.Latency()
@@ -113,5 +116,5 @@ func (d *Daemon) ready() error {
 	if !d.serving.Load() {
 		return fmt.Errorf("bailiffd is starting (%s)", runtime.GOARCH)
 	}
-	return nil
+	return d.live.err()
 }

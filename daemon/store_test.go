@@ -73,6 +73,7 @@ func TestConfig(t *testing.T) {
 	}
 	for text, want := range map[string]string{
 		"tier: best\n": "auto, full, basic", "cgroup: \"\"\n": "cgroup is empty", "capacity: {ringBytes: 5000}\n": "power of two",
+		"canary: 3\n": "such as 3s", "canary: 1ms\n": "100ms to 1m", "canary: \"\"\n": "or off",
 	} {
 		c, err := LoadConfig(write(text))
 		if err == nil {

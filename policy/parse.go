@@ -33,15 +33,17 @@ func Parse(file string, content []byte) ([]Document, Problems) {
 	return docs, d.problems
 }
 
-// Builtin is the name of the document that comes with Bailiff itself, which no
-// other can have.
+// Builtin is the name of the guardrail that comes with Bailiff itself. No user's
+// document can have it, nor one that begins with it and a dot: those are of other
+// documents that come with Bailiff.
 const Builtin = "builtin"
 
 // Everyone is a subject that covers every agent; only ParseBuiltin takes it.
 const Everyone = "spiffe://*"
 
-// ParseBuiltin is Parse for the one document that is named Builtin and may be
-// about Everyone. A file that a user wrote must not be read by it.
+// ParseBuiltin is Parse for the documents that come with Bailiff, which have
+// names of their own and may be about Everyone. A file that a user wrote must not
+// be read by it.
 func ParseBuiltin(file string, content []byte) ([]Document, Problems) {
 	d := &decoder{file: file, builtin: true}
 	docs := d.documents(content)
@@ -52,7 +54,7 @@ func ParseBuiltin(file string, content []byte) ([]Document, Problems) {
 type decoder struct {
 	file     string
 	preset   bool // kind Preset is read, and only that
-	builtin  bool // the name Builtin and the subject Everyone are known
+	builtin  bool // the names of Builtin and the subject Everyone are known
 	problems Problems
 	errors   int
 }
@@ -205,7 +207,7 @@ func (d *decoder) metadata(v *yaml.Node) (name string) {
 		if !ok {
 			return
 		}
-		if fix := nameProblem(s); fix != "" && !(d.builtin && s == Builtin) {
+		if fix := nameProblem(s); fix != "" && !(d.builtin && builtinName(s)) {
 			d.errorf(v, fix, "metadata.name %q can't be used", s)
 			return
 		}
@@ -217,12 +219,14 @@ func (d *decoder) metadata(v *yaml.Node) (name string) {
 	return name
 }
 
+func builtinName(s string) bool { return s == Builtin || strings.HasPrefix(s, Builtin+".") }
+
 // nameProblem says what would make s a document's name, or nothing if it is one.
 func nameProblem(s string) string {
 	if len(s) > MaxName {
 		return fmt.Sprintf("a name has at most %d bytes", MaxName)
 	}
-	if s == Builtin || s == "default" {
+	if builtinName(s) || s == "default" {
 		return "the name is reserved: choose another"
 	}
 	edge := func(c byte) bool { return 'a' <= c && c <= 'z' || isDigit(c) }

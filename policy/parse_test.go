@@ -51,6 +51,7 @@ func documentProblems() []problemCase {
 		{"bad name", strings.Replace(head, "name: p", "name: My_Policy", 1), `f.yaml:3:18: error: metadata.name "My_Policy" can't be used; a name is lower-case letters`},
 		{"long name", strings.Replace(head, "name: p", "name: "+strings.Repeat("p", 254), 1), `a name has at most 253 bytes`},
 		{"reserved name", strings.Replace(head, "name: p", "name: builtin", 1), `the name is reserved`},
+		{"reserved beginning of a name", strings.Replace(head, "name: p", "name: builtin.p", 1), `the name is reserved`},
 		{"number for a name", strings.Replace(head, "name: p", "name: 12", 1), `metadata.name must be text, not the number 12; put it in quotes: "12"`},
 		{"two names", head + "---\n" + head, `f.yaml:7:1: error: the name "p" is used already at f.yaml:1:1; choose another`},
 		{"bad subject", strings.Replace(head, "spiffeID: a", `spiffeID: "spiffe://x/a*"`, 1), `f.yaml:5:23: error: subject "spiffe://x/a*" can't be used: "*" is only known as the whole last segment`},

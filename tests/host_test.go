@@ -37,6 +37,7 @@ type host struct {
 	full       bool   // the full tier
 
 	environment []string // more of the daemon's
+	canaryGroup string   // directory of the canary's cgroup
 
 	sessionsDirectory string // the parent of the sessions' cgroups
 
@@ -160,6 +161,7 @@ func (h *host) start(t *testing.T) time.Duration {
 	t.Logf("bailiffd serves after %v", h.took.Round(time.Millisecond))
 	status := h.status(t)
 	h.full, h.sessionsDirectory = status["tier"] == "full", status["cgroup"].(string)
+	h.canaryGroup = filepath.Join(h.sessionsDirectory, "canary")
 	return h.took
 }
 

@@ -15,6 +15,7 @@ func TestSystem(t *testing.T) {
 		{"programs", testPrograms},
 		{"attacks", testAttacks},
 		{"guardrail", testGuardrail},
+		{"canary", testCanary},
 		{"lifecycle", testLifecycle},
 		{"upgrade", testUpgrade},
 		{"other daemons", testOthers},

@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"bailiff.dev/bailiff/daemon"
+	"bailiff.dev/bailiff/internal/canary"
 	"bailiff.dev/bailiff/internal/systemd"
 )
 
@@ -25,6 +26,9 @@ import (
 var version = "unknown"
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == canary.Argument {
+		os.Exit(canary.Serve())
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
