@@ -17,14 +17,25 @@ type denial struct {
 }
 
 // denials counts what a session was denied. How often is always exact; of what,
-// up to maxDenials kinds.
+// up to maxDenials kinds and maxDenialBytes of text, which the session chooses.
 type denials struct {
 	mu    sync.Mutex
 	count uint64
 	kinds map[denial]uint64
+	bytes int
 }
 
-const maxDenials = 1000
+const (
+	maxDenials     = 1000
+	maxDenialBytes = 512 << 10
+	oldDenialBytes = 8 << 10 // what stays of a session that ended a while ago
+)
+
+// size is about what a kind takes in memory.
+func (x *denial) size() int {
+	const fixed = 128
+	return fixed + len(x.operation) + len(x.object) + len(x.rule) + len(x.advice.Section) + len(x.advice.Line) + len(x.advice.Reason)
+}
 
 func (d *denials) add(x denial) {
 	d.mu.Lock()
@@ -33,8 +44,25 @@ func (d *denials) add(x denial) {
 	if d.kinds == nil {
 		d.kinds = map[denial]uint64{}
 	}
-	if _, ok := d.kinds[x]; ok || len(d.kinds) < maxDenials {
+	if d.kinds[x] > 0 {
 		d.kinds[x]++
+	} else if size := x.size(); len(d.kinds) < maxDenials && d.bytes+size <= maxDenialBytes {
+		d.kinds[x], d.bytes = 1, d.bytes+size
+	}
+}
+
+// trim forgets the least frequent kinds, until the rest takes no more than some bytes.
+func (d *denials) trim(limit int) {
+	list := d.list()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.kinds, d.bytes = map[denial]uint64{}, 0
+	for _, x := range list {
+		size := x.size()
+		if d.bytes+size > limit {
+			return
+		}
+		d.kinds[x.denial], d.bytes = x.count, d.bytes+size
 	}
 }
 

@@ -57,6 +57,10 @@ type sessions struct {
 // maxEnded bounds how many ended sessions are remembered for listings.
 const maxEnded = 1000
 
+// maxDetailed bounds of how many of these, the latest, all is remembered that they
+// were denied: their launchers are about to ask.
+const maxDetailed = 32
+
 // sessionsFile holds the running sessions and the agents' numbers.
 const sessionsFile = "sessions"
 
@@ -97,6 +101,9 @@ func (t *sessions) end(s *session, now time.Time) bool {
 	}
 	s.Ended = now
 	t.ended = append(t.ended, s.ID)
+	if n := len(t.ended) - maxDetailed; n > 0 {
+		t.byID[t.ended[n-1]].denials.trim(oldDenialBytes)
+	}
 	for len(t.ended) > maxEnded {
 		old := t.byID[t.ended[0]]
 		delete(t.byID, old.ID)

@@ -5,8 +5,10 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestStore(t *testing.T) {
@@ -127,7 +129,7 @@ func TestIDs(t *testing.T) {
 func TestDenials(t *testing.T) {
 	var d denials
 	for i := range maxDenials + 500 {
-		d.add(denial{operation: "open", object: strings.Repeat("/x", i%(maxDenials+100))})
+		d.add(denial{operation: "open", object: strconv.Itoa(i % (maxDenials + 100))})
 	}
 	list := d.list()
 	if d.total() != maxDenials+500 || len(list) != maxDenials {
@@ -137,5 +139,33 @@ func TestDenials(t *testing.T) {
 		if list[i].count > list[i-1].count {
 			t.Fatalf("%d after %d", list[i].count, list[i-1].count)
 		}
+	}
+}
+
+// What a session is denied is of its own choosing: it takes only so much memory.
+func TestDenialsAreBounded(t *testing.T) {
+	table := sessions{byID: map[string]*session{}, byNumber: map[uint64]*session{}}
+	text := func(s *session) (bytes int) {
+		for _, x := range s.denials.list() {
+			bytes += len(x.object)
+		}
+		return bytes
+	}
+	var all []*session
+	for i := range maxDetailed + 2 {
+		s := &session{sessionRecord: sessionRecord{ID: strconv.Itoa(i), Number: uint64(i)}}
+		for j := range 1000 {
+			s.denials.add(denial{operation: "open", object: strings.Repeat(strconv.Itoa(j), 1000)})
+		}
+		s.denials.add(denial{operation: "open", object: "0"})
+		if n := text(s); n > maxDenialBytes || s.denials.total() != 1001 {
+			t.Fatalf("%d bytes of %d denials", n, s.denials.total())
+		}
+		table.add(s)
+		table.end(s, time.Unix(1, 0))
+		all = append(all, s)
+	}
+	if old, young := text(all[0]), text(all[maxDetailed+1]); old > oldDenialBytes || young <= oldDenialBytes {
+		t.Errorf("%d bytes of an old session, %d of a young one", old, young)
 	}
 }
