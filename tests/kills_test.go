@@ -264,9 +264,11 @@ func (k *kills) traces(t *testing.T) string {
 				fmt.Fprintf(&b, "%v: %v\n", m["name"], m["used"])
 			}
 		}
-		return status["sessions"] == nil || status["sessions"] == float64(0)
+		half, err := filepath.Glob(k.state + "/*.new-*") // being written, or left
+		must(t, err)
+		return len(half) == 0 && (status["sessions"] == nil || status["sessions"] == float64(0))
 	}) {
-		t.Error("sessions do not end")
+		t.Error("sessions do not end, or files are left half-written")
 	}
 	pins, err := filepath.Glob("/sys/fs/bpf/" + filepath.Base(k.dir) + "/*/*/*")
 	must(t, err)
