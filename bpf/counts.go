@@ -74,6 +74,7 @@ func (e *Enforcer) Maps() ([]MapUse, error) {
 		entries(enforcerMapPorts, &r.ports),
 		whole(enforcerMapSessions, len(sessions), e.maps[enforcerMapSessions]),
 		whole(enforcerMapAgents, len(e.agents), e.maps[enforcerMapAgents]),
+		whole(enforcerMapGrants, len(e.grants.issued), e.maps[enforcerMapGrants]),
 		whole(enforcerMapHomes, len(e.homes), e.maps[enforcerMapHomes]),
 	}, nil
 }

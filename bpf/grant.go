@@ -53,10 +53,15 @@ type GrantState struct {
 type grants struct {
 	issued map[uint32]Grant
 	placed map[uint64]places // by session
+	held   map[uint64]held   // by cgroup
 	next   uint32            // number to try first
 	serial uint32
 	max    uint32
 }
+
+// held is what a session may hold open under grants, those that are over and
+// forgotten too. It is looked at until the session has ended.
+type held struct{ files, sockets bool }
 
 // places are the entries of one session.
 type places struct {
@@ -65,7 +70,7 @@ type places struct {
 }
 
 func (g *grants) init(maps map[string]*ebpf.Map) {
-	g.issued, g.placed = map[uint32]Grant{}, map[uint64]places{}
+	g.issued, g.placed, g.held = map[uint32]Grant{}, map[uint64]places{}, map[uint64]held{}
 	g.max = maps[enforcerMapGrants].MaxEntries()
 }
 
@@ -166,7 +171,7 @@ func (e *Enforcer) Revoke(number uint32) error {
 }
 
 // Forget takes a grant that is over out of the tables. Its number may be given
-// to another one.
+// to another one; what was opened under it stays closed.
 func (e *Enforcer) Forget(number uint32) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -208,19 +213,20 @@ func (e *Enforcer) RestoreGrants(issued map[uint32]Grant) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	g := &e.grants
-	for number := uint32(1); number < g.max; number++ {
-		v, err := e.readGrant(number)
-		if err != nil {
-			return err
-		}
+	err := e.eachGrant(func(number uint32, v *enforcerGrant) error {
 		g.serial = max(g.serial, v.Serial)
-		if _, known := issued[number]; !known && v != (enforcerGrant{}) {
-			if err := e.maps[enforcerMapGrants].Update(number, &enforcerGrant{}, ebpf.UpdateExist); err != nil {
-				return fmt.Errorf("forget grant %d: %w", number, err)
-			}
+		if _, known := issued[number]; known || *v == (enforcerGrant{}) {
+			return nil
 		}
+		if err := e.maps[enforcerMapGrants].Update(number, &enforcerGrant{}, ebpf.UpdateExist); err != nil {
+			return fmt.Errorf("forget grant %d: %w", number, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
-	if err := e.inheritPlaces(); err != nil {
+	if err := errors.Join(e.inheritPlaces(), e.inheritHeld()); err != nil {
 		return err
 	}
 	g.issued = maps.Clone(issued)
@@ -239,6 +245,26 @@ func (e *Enforcer) RestoreGrants(issued map[uint32]Grant) error {
 		errs = append(errs, e.placeGrants(session, cgroup))
 	}
 	return errors.Join(errs...)
+}
+
+// eachGrant visits every place in the table of grants, taken or not.
+func (e *Enforcer) eachGrant(visit func(number uint32, v *enforcerGrant) error) error {
+	var cursor ebpf.MapBatchCursor
+	numbers, values := make([]uint32, 4096), make([]enforcerGrant, 4096)
+	for {
+		n, err := e.maps[enforcerMapGrants].BatchLookup(&cursor, numbers, values, nil)
+		for i := range n {
+			if err := visit(numbers[i], &values[i]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the grants: %w", err)
+		}
+	}
 }
 
 // Grants returns the numbers of the grants in the tables.

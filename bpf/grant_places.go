@@ -34,6 +34,7 @@ func (e *Enforcer) placeGrants(session, cgroup uint64) error {
 	if e.grants.placed[session] = wanted; n == 0 {
 		delete(e.grants.placed, session)
 	}
+	e.grants.hold()
 	if err := e.watchGrants(); err != nil {
 		return err
 	}
@@ -52,12 +53,54 @@ func (e *Enforcer) placeGrants(session, cgroup uint64) error {
 	return nil
 }
 
-// watchGrants attaches the programs that grants need, and detaches them when the
-// last one has gone.
+// hold notes what sessions can have opened.
+func (g *grants) hold() {
+	for _, x := range g.issued {
+		h := g.held[x.Cgroup]
+		g.held[x.Cgroup] = held{h.files || len(x.Files) > 0, h.sockets || len(x.Network) > 0}
+	}
+}
+
+// release notes that a session has ended.
+func (e *Enforcer) release(cgroup uint64) error {
+	if _, ok := e.grants.held[cgroup]; !ok {
+		return nil
+	}
+	delete(e.grants.held, cgroup)
+	return e.watchGrants()
+}
+
+// inheritHeld learns what sessions may hold open under grants of an earlier life
+// of the daemon: it is not known of which, so of any that is there, what is
+// looked at is.
+func (e *Enforcer) inheritHeld() error {
+	var h held
+	for program, is := range map[string]*bool{enforcerProgFilePermission: &h.files, enforcerProgIngress: &h.sockets} {
+		pins, err := demandPins(e.pins, program)
+		if err != nil {
+			return err
+		}
+		*is = len(pins) > 0
+	}
+	sessions, err := e.Sessions()
+	if err != nil || h == (held{}) {
+		return err
+	}
+	for _, s := range sessions {
+		e.grants.held[s.Cgroup] = h
+	}
+	return nil
+}
+
+// watchGrants attaches the programs that grants need, and detaches them when
+// nothing is left that they could have opened.
 func (e *Enforcer) watchGrants() error {
 	var files, nets, kills bool
+	for _, h := range e.grants.held {
+		files, nets = files || h.files, nets || h.sockets
+	}
 	for _, g := range e.grants.issued {
-		files, nets, kills = files || len(g.Files) > 0, nets || len(g.Network) > 0, kills || g.Kill
+		kills = kills || g.Kill
 	}
 	g, err := e.globals()
 	if err != nil {

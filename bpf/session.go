@@ -69,6 +69,8 @@ func (e *Enforcer) Labelled(pidfd int) (session uint64, ok bool, err error) {
 
 // RemoveSession forgets a session whose cgroup is empty.
 func (e *Enforcer) RemoveSession(cgroup uint64) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	var s enforcerSession
 	if e.maps[enforcerMapSessions].Lookup(cgroup, &s) == nil {
 		if err := ignoreMissing(e.maps[enforcerMapMappings].Delete(s.Session)); err != nil {
@@ -78,7 +80,7 @@ func (e *Enforcer) RemoveSession(cgroup uint64) error {
 	if err := ignoreMissing(e.maps[enforcerMapSessions].Delete(cgroup)); err != nil {
 		return fmt.Errorf("remove the session from the kernel's table: %w", err)
 	}
-	return nil
+	return e.release(cgroup)
 }
 
 // Sessions returns all sessions in the kernel's table.
