@@ -35,6 +35,7 @@ func commands() []func(*environment) *cobra.Command {
 		runCommand,
 		policyCommand,
 		sessionsCommand,
+		grantsCommand,
 		tailCommand,
 		doctorCommand,
 		versionCommand,

@@ -15,6 +15,7 @@ package controlv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -1410,6 +1411,620 @@ func (x *DeletePolicyResponse) GetGeneration() uint64 {
 	return 0
 }
 
+// FileAccess is rights on a file or directory and everything below it.
+type FileAccess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`     // absolute and clean; wildcards are characters like any other
+	Access        []string               `protobuf:"bytes,2,rep,name=access,proto3" json:"access,omitempty"` // read, write, create, delete, execute
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FileAccess) Reset() {
+	*x = FileAccess{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FileAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FileAccess) ProtoMessage() {}
+
+func (x *FileAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FileAccess.ProtoReflect.Descriptor instead.
+func (*FileAccess) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *FileAccess) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *FileAccess) GetAccess() []string {
+	if x != nil {
+		return x.Access
+	}
+	return nil
+}
+
+// NetworkAccess is addresses to connect and send to.
+type NetworkAccess struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`   // of one host, or of a network: 10.0.0.0/8
+	Ports         []string               `protobuf:"bytes,2,rep,name=ports,proto3" json:"ports,omitempty"`       // "443" or "8000-8099"; none: all
+	Protocol      string                 `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"` // tcp or udp; empty: tcp
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NetworkAccess) Reset() {
+	*x = NetworkAccess{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NetworkAccess) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NetworkAccess) ProtoMessage() {}
+
+func (x *NetworkAccess) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NetworkAccess.ProtoReflect.Descriptor instead.
+func (*NetworkAccess) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *NetworkAccess) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NetworkAccess) GetPorts() []string {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *NetworkAccess) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+type IssueGrantRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       string                 `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"` // its id
+	Files         []*FileAccess          `protobuf:"bytes,2,rep,name=files,proto3" json:"files,omitempty"`     // on the full tier
+	Network       []*NetworkAccess       `protobuf:"bytes,3,rep,name=network,proto3" json:"network,omitempty"`
+	Ttl           *durationpb.Duration   `protobuf:"bytes,4,opt,name=ttl,proto3" json:"ttl,omitempty"`                                  // at most what the configuration allows
+	Uses          uint32                 `protobuf:"varint,5,opt,name=uses,proto3" json:"uses,omitempty"`                               // how often something may be opened, run or connected to; 0: any number
+	KillMapped    bool                   `protobuf:"varint,6,opt,name=kill_mapped,json=killMapped,proto3" json:"kill_mapped,omitempty"` // at its end, a session that has mapped a file of it is killed
+	Reason        string                 `protobuf:"bytes,7,opt,name=reason,proto3" json:"reason,omitempty"`                            // for the record
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueGrantRequest) Reset() {
+	*x = IssueGrantRequest{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueGrantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueGrantRequest) ProtoMessage() {}
+
+func (x *IssueGrantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueGrantRequest.ProtoReflect.Descriptor instead.
+func (*IssueGrantRequest) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *IssueGrantRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *IssueGrantRequest) GetFiles() []*FileAccess {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *IssueGrantRequest) GetNetwork() []*NetworkAccess {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+func (x *IssueGrantRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *IssueGrantRequest) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *IssueGrantRequest) GetKillMapped() bool {
+	if x != nil {
+		return x.KillMapped
+	}
+	return false
+}
+
+func (x *IssueGrantRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type IssueGrantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grant         *Grant                 `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
+	Notes         []string               `protobuf:"bytes,2,rep,name=notes,proto3" json:"notes,omitempty"` // what of it has no effect, and why
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *IssueGrantResponse) Reset() {
+	*x = IssueGrantResponse{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *IssueGrantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*IssueGrantResponse) ProtoMessage() {}
+
+func (x *IssueGrantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use IssueGrantResponse.ProtoReflect.Descriptor instead.
+func (*IssueGrantResponse) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *IssueGrantResponse) GetGrant() *Grant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *IssueGrantResponse) GetNotes() []string {
+	if x != nil {
+		return x.Notes
+	}
+	return nil
+}
+
+type Grant struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"`
+	Agent         string                 `protobuf:"bytes,3,opt,name=agent,proto3" json:"agent,omitempty"` // SPIFFE ID
+	Task          string                 `protobuf:"bytes,4,opt,name=task,proto3" json:"task,omitempty"`
+	Files         []*FileAccess          `protobuf:"bytes,5,rep,name=files,proto3" json:"files,omitempty"`
+	Network       []*NetworkAccess       `protobuf:"bytes,6,rep,name=network,proto3" json:"network,omitempty"`
+	Ttl           *durationpb.Duration   `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	Uses          uint32                 `protobuf:"varint,8,opt,name=uses,proto3" json:"uses,omitempty"` // 0: any number
+	KillMapped    bool                   `protobuf:"varint,9,opt,name=kill_mapped,json=killMapped,proto3" json:"kill_mapped,omitempty"`
+	Reason        string                 `protobuf:"bytes,10,opt,name=reason,proto3" json:"reason,omitempty"`
+	By            string                 `protobuf:"bytes,11,opt,name=by,proto3" json:"by,omitempty"` // who issued it
+	Issued        *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=issued,proto3" json:"issued,omitempty"`
+	Remaining     *durationpb.Duration   `protobuf:"bytes,13,opt,name=remaining,proto3" json:"remaining,omitempty"`                      // by the boot clock, which is what counts; unset once it has ended
+	UsesLeft      *uint32                `protobuf:"varint,14,opt,name=uses_left,json=usesLeft,proto3,oneof" json:"uses_left,omitempty"` // unset: any number
+	State         string                 `protobuf:"bytes,15,opt,name=state,proto3" json:"state,omitempty"`                              // live, used up (what is open stays so until the deadline), expired, revoked, session ended, lost
+	Ended         *timestamppb.Timestamp `protobuf:"bytes,16,opt,name=ended,proto3" json:"ended,omitempty"`                              // unset while it has not ended
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Grant) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Grant) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+func (x *Grant) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *Grant) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *Grant) GetFiles() []*FileAccess {
+	if x != nil {
+		return x.Files
+	}
+	return nil
+}
+
+func (x *Grant) GetNetwork() []*NetworkAccess {
+	if x != nil {
+		return x.Network
+	}
+	return nil
+}
+
+func (x *Grant) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *Grant) GetUses() uint32 {
+	if x != nil {
+		return x.Uses
+	}
+	return 0
+}
+
+func (x *Grant) GetKillMapped() bool {
+	if x != nil {
+		return x.KillMapped
+	}
+	return false
+}
+
+func (x *Grant) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Grant) GetBy() string {
+	if x != nil {
+		return x.By
+	}
+	return ""
+}
+
+func (x *Grant) GetIssued() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+func (x *Grant) GetRemaining() *durationpb.Duration {
+	if x != nil {
+		return x.Remaining
+	}
+	return nil
+}
+
+func (x *Grant) GetUsesLeft() uint32 {
+	if x != nil && x.UsesLeft != nil {
+		return *x.UsesLeft
+	}
+	return 0
+}
+
+func (x *Grant) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Grant) GetEnded() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Ended
+	}
+	return nil
+}
+
+type ListGrantsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	All           bool                   `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"`        // ended ones too, as far as the daemon remembers them
+	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // only this one's; empty: all sessions'
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGrantsRequest) Reset() {
+	*x = ListGrantsRequest{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGrantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGrantsRequest) ProtoMessage() {}
+
+func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGrantsRequest.ProtoReflect.Descriptor instead.
+func (*ListGrantsRequest) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ListGrantsRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ListGrantsRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+type ListGrantsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grants        []*Grant               `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGrantsResponse) Reset() {
+	*x = ListGrantsResponse{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGrantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGrantsResponse) ProtoMessage() {}
+
+func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGrantsResponse.ProtoReflect.Descriptor instead.
+func (*ListGrantsResponse) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListGrantsResponse) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+type RevokeGrantsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ids           []string               `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	Session       string                 `protobuf:"bytes,2,opt,name=session,proto3" json:"session,omitempty"` // all of this session's
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeGrantsRequest) Reset() {
+	*x = RevokeGrantsRequest{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeGrantsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeGrantsRequest) ProtoMessage() {}
+
+func (x *RevokeGrantsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeGrantsRequest.ProtoReflect.Descriptor instead.
+func (*RevokeGrantsRequest) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *RevokeGrantsRequest) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
+func (x *RevokeGrantsRequest) GetSession() string {
+	if x != nil {
+		return x.Session
+	}
+	return ""
+}
+
+type RevokeGrantsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Grants        []*Grant               `protobuf:"bytes,1,rep,name=grants,proto3" json:"grants,omitempty"` // that were revoked
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeGrantsResponse) Reset() {
+	*x = RevokeGrantsResponse{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeGrantsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeGrantsResponse) ProtoMessage() {}
+
+func (x *RevokeGrantsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeGrantsResponse.ProtoReflect.Descriptor instead.
+func (*RevokeGrantsResponse) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RevokeGrantsResponse) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
 type StatusRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1418,7 +2033,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[23]
+	mi := &file_internal_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1430,7 +2045,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[23]
+	mi := &file_internal_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1443,7 +2058,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 type StatusResponse struct {
@@ -1465,7 +2080,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[24]
+	mi := &file_internal_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +2092,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[24]
+	mi := &file_internal_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +2105,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -1583,7 +2198,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[25]
+	mi := &file_internal_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1595,7 +2210,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[25]
+	mi := &file_internal_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1608,7 +2223,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Probe) GetName() string {
@@ -1650,7 +2265,7 @@ type MapUse struct {
 
 func (x *MapUse) Reset() {
 	*x = MapUse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[26]
+	mi := &file_internal_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1662,7 +2277,7 @@ func (x *MapUse) String() string {
 func (*MapUse) ProtoMessage() {}
 
 func (x *MapUse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[26]
+	mi := &file_internal_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1675,7 +2290,7 @@ func (x *MapUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapUse.ProtoReflect.Descriptor instead.
 func (*MapUse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *MapUse) GetName() string {
@@ -1707,7 +2322,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[27]
+	mi := &file_internal_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +2334,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[27]
+	mi := &file_internal_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +2347,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 type SessionResponse struct {
@@ -1744,7 +2359,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[28]
+	mi := &file_internal_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1756,7 +2371,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[28]
+	mi := &file_internal_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1769,7 +2384,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *SessionResponse) GetSession() *Session {
@@ -1783,7 +2398,7 @@ var File_internal_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"!internal/control/v1/control.proto\x12\x12bailiff.control.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x01\n" +
+	"!internal/control/v1/control.proto\x12\x12bailiff.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x01\n" +
 	"\rLaunchRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12H\n" +
@@ -1896,7 +2511,58 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\x14DeletePolicyResponse\x12\x1e\n" +
 	"\n" +
 	"generation\x18\x01 \x01(\x04R\n" +
-	"generation\"\x0f\n" +
+	"generation\"8\n" +
+	"\n" +
+	"FileAccess\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06access\x18\x02 \x03(\tR\x06access\"[\n" +
+	"\rNetworkAccess\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x14\n" +
+	"\x05ports\x18\x02 \x03(\tR\x05ports\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\"\x9a\x02\n" +
+	"\x11IssueGrantRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\tR\asession\x124\n" +
+	"\x05files\x18\x02 \x03(\v2\x1e.bailiff.control.v1.FileAccessR\x05files\x12;\n" +
+	"\anetwork\x18\x03 \x03(\v2!.bailiff.control.v1.NetworkAccessR\anetwork\x12+\n" +
+	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x12\n" +
+	"\x04uses\x18\x05 \x01(\rR\x04uses\x12\x1f\n" +
+	"\vkill_mapped\x18\x06 \x01(\bR\n" +
+	"killMapped\x12\x16\n" +
+	"\x06reason\x18\a \x01(\tR\x06reason\"[\n" +
+	"\x12IssueGrantResponse\x12/\n" +
+	"\x05grant\x18\x01 \x01(\v2\x19.bailiff.control.v1.GrantR\x05grant\x12\x14\n" +
+	"\x05notes\x18\x02 \x03(\tR\x05notes\"\xbd\x04\n" +
+	"\x05Grant\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\x12\x14\n" +
+	"\x05agent\x18\x03 \x01(\tR\x05agent\x12\x12\n" +
+	"\x04task\x18\x04 \x01(\tR\x04task\x124\n" +
+	"\x05files\x18\x05 \x03(\v2\x1e.bailiff.control.v1.FileAccessR\x05files\x12;\n" +
+	"\anetwork\x18\x06 \x03(\v2!.bailiff.control.v1.NetworkAccessR\anetwork\x12+\n" +
+	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12\x12\n" +
+	"\x04uses\x18\b \x01(\rR\x04uses\x12\x1f\n" +
+	"\vkill_mapped\x18\t \x01(\bR\n" +
+	"killMapped\x12\x16\n" +
+	"\x06reason\x18\n" +
+	" \x01(\tR\x06reason\x12\x0e\n" +
+	"\x02by\x18\v \x01(\tR\x02by\x122\n" +
+	"\x06issued\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\x06issued\x127\n" +
+	"\tremaining\x18\r \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12 \n" +
+	"\tuses_left\x18\x0e \x01(\rH\x00R\busesLeft\x88\x01\x01\x12\x14\n" +
+	"\x05state\x18\x0f \x01(\tR\x05state\x120\n" +
+	"\x05ended\x18\x10 \x01(\v2\x1a.google.protobuf.TimestampR\x05endedB\f\n" +
+	"\n" +
+	"_uses_left\"?\n" +
+	"\x11ListGrantsRequest\x12\x10\n" +
+	"\x03all\x18\x01 \x01(\bR\x03all\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\"G\n" +
+	"\x12ListGrantsResponse\x121\n" +
+	"\x06grants\x18\x01 \x03(\v2\x19.bailiff.control.v1.GrantR\x06grants\"A\n" +
+	"\x13RevokeGrantsRequest\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\x12\x18\n" +
+	"\asession\x18\x02 \x01(\tR\asession\"I\n" +
+	"\x14RevokeGrantsResponse\x121\n" +
+	"\x06grants\x18\x01 \x03(\v2\x19.bailiff.control.v1.GrantR\x06grants\"\x0f\n" +
 	"\rStatusRequest\"\x8a\x03\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
@@ -1924,7 +2590,7 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\bcapacity\x18\x03 \x01(\x04R\bcapacity\"\x10\n" +
 	"\x0eSessionRequest\"H\n" +
 	"\x0fSessionResponse\x125\n" +
-	"\asession\x18\x01 \x01(\v2\x1b.bailiff.control.v1.SessionR\asession2\xe2\x06\n" +
+	"\asession\x18\x01 \x01(\v2\x1b.bailiff.control.v1.SessionR\asession2\xff\b\n" +
 	"\fAdminService\x12O\n" +
 	"\x06Launch\x12!.bailiff.control.v1.LaunchRequest\x1a\".bailiff.control.v1.LaunchResponse\x12a\n" +
 	"\fListSessions\x12'.bailiff.control.v1.ListSessionsRequest\x1a(.bailiff.control.v1.ListSessionsResponse\x12^\n" +
@@ -1933,7 +2599,12 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\rApplyPolicies\x12(.bailiff.control.v1.ApplyPoliciesRequest\x1a).bailiff.control.v1.ApplyPoliciesResponse\x12a\n" +
 	"\fListPolicies\x12'.bailiff.control.v1.ListPoliciesRequest\x1a(.bailiff.control.v1.ListPoliciesResponse\x12X\n" +
 	"\tGetPolicy\x12$.bailiff.control.v1.GetPolicyRequest\x1a%.bailiff.control.v1.GetPolicyResponse\x12a\n" +
-	"\fDeletePolicy\x12'.bailiff.control.v1.DeletePolicyRequest\x1a(.bailiff.control.v1.DeletePolicyResponse\x12O\n" +
+	"\fDeletePolicy\x12'.bailiff.control.v1.DeletePolicyRequest\x1a(.bailiff.control.v1.DeletePolicyResponse\x12[\n" +
+	"\n" +
+	"IssueGrant\x12%.bailiff.control.v1.IssueGrantRequest\x1a&.bailiff.control.v1.IssueGrantResponse\x12[\n" +
+	"\n" +
+	"ListGrants\x12%.bailiff.control.v1.ListGrantsRequest\x1a&.bailiff.control.v1.ListGrantsResponse\x12a\n" +
+	"\fRevokeGrants\x12'.bailiff.control.v1.RevokeGrantsRequest\x1a(.bailiff.control.v1.RevokeGrantsResponse\x12O\n" +
 	"\x06Status\x12!.bailiff.control.v1.StatusRequest\x1a\".bailiff.control.v1.StatusResponse2b\n" +
 	"\fAgentService\x12R\n" +
 	"\aSession\x12\".bailiff.control.v1.SessionRequest\x1a#.bailiff.control.v1.SessionResponseB3Z1bailiff.dev/bailiff/internal/control/v1;controlv1b\x06proto3"
@@ -1950,7 +2621,7 @@ func file_internal_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_internal_control_v1_control_proto_rawDescData
 }
 
-var file_internal_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
+var file_internal_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_internal_control_v1_control_proto_goTypes = []any{
 	(*LaunchRequest)(nil),          // 0: bailiff.control.v1.LaunchRequest
 	(*LaunchResponse)(nil),         // 1: bailiff.control.v1.LaunchResponse
@@ -1975,65 +2646,93 @@ var file_internal_control_v1_control_proto_goTypes = []any{
 	(*GetPolicyResponse)(nil),      // 20: bailiff.control.v1.GetPolicyResponse
 	(*DeletePolicyRequest)(nil),    // 21: bailiff.control.v1.DeletePolicyRequest
 	(*DeletePolicyResponse)(nil),   // 22: bailiff.control.v1.DeletePolicyResponse
-	(*StatusRequest)(nil),          // 23: bailiff.control.v1.StatusRequest
-	(*StatusResponse)(nil),         // 24: bailiff.control.v1.StatusResponse
-	(*Probe)(nil),                  // 25: bailiff.control.v1.Probe
-	(*MapUse)(nil),                 // 26: bailiff.control.v1.MapUse
-	(*SessionRequest)(nil),         // 27: bailiff.control.v1.SessionRequest
-	(*SessionResponse)(nil),        // 28: bailiff.control.v1.SessionResponse
-	nil,                            // 29: bailiff.control.v1.LaunchRequest.ContextEntry
-	nil,                            // 30: bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
-	nil,                            // 31: bailiff.control.v1.Session.ContextEntry
-	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
+	(*FileAccess)(nil),             // 23: bailiff.control.v1.FileAccess
+	(*NetworkAccess)(nil),          // 24: bailiff.control.v1.NetworkAccess
+	(*IssueGrantRequest)(nil),      // 25: bailiff.control.v1.IssueGrantRequest
+	(*IssueGrantResponse)(nil),     // 26: bailiff.control.v1.IssueGrantResponse
+	(*Grant)(nil),                  // 27: bailiff.control.v1.Grant
+	(*ListGrantsRequest)(nil),      // 28: bailiff.control.v1.ListGrantsRequest
+	(*ListGrantsResponse)(nil),     // 29: bailiff.control.v1.ListGrantsResponse
+	(*RevokeGrantsRequest)(nil),    // 30: bailiff.control.v1.RevokeGrantsRequest
+	(*RevokeGrantsResponse)(nil),   // 31: bailiff.control.v1.RevokeGrantsResponse
+	(*StatusRequest)(nil),          // 32: bailiff.control.v1.StatusRequest
+	(*StatusResponse)(nil),         // 33: bailiff.control.v1.StatusResponse
+	(*Probe)(nil),                  // 34: bailiff.control.v1.Probe
+	(*MapUse)(nil),                 // 35: bailiff.control.v1.MapUse
+	(*SessionRequest)(nil),         // 36: bailiff.control.v1.SessionRequest
+	(*SessionResponse)(nil),        // 37: bailiff.control.v1.SessionResponse
+	nil,                            // 38: bailiff.control.v1.LaunchRequest.ContextEntry
+	nil,                            // 39: bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
+	nil,                            // 40: bailiff.control.v1.Session.ContextEntry
+	(*timestamppb.Timestamp)(nil),  // 41: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 42: google.protobuf.Duration
 }
 var file_internal_control_v1_control_proto_depIdxs = []int32{
-	29, // 0: bailiff.control.v1.LaunchRequest.context:type_name -> bailiff.control.v1.LaunchRequest.ContextEntry
+	38, // 0: bailiff.control.v1.LaunchRequest.context:type_name -> bailiff.control.v1.LaunchRequest.ContextEntry
 	4,  // 1: bailiff.control.v1.LaunchResponse.session:type_name -> bailiff.control.v1.Session
-	30, // 2: bailiff.control.v1.LaunchResponse.set_environment:type_name -> bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
+	39, // 2: bailiff.control.v1.LaunchResponse.set_environment:type_name -> bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
 	2,  // 3: bailiff.control.v1.LaunchResponse.landlock:type_name -> bailiff.control.v1.Landlock
 	3,  // 4: bailiff.control.v1.Landlock.paths:type_name -> bailiff.control.v1.LandlockPath
-	31, // 5: bailiff.control.v1.Session.context:type_name -> bailiff.control.v1.Session.ContextEntry
-	32, // 6: bailiff.control.v1.Session.started:type_name -> google.protobuf.Timestamp
-	32, // 7: bailiff.control.v1.Session.ended:type_name -> google.protobuf.Timestamp
+	40, // 5: bailiff.control.v1.Session.context:type_name -> bailiff.control.v1.Session.ContextEntry
+	41, // 6: bailiff.control.v1.Session.started:type_name -> google.protobuf.Timestamp
+	41, // 7: bailiff.control.v1.Session.ended:type_name -> google.protobuf.Timestamp
 	4,  // 8: bailiff.control.v1.ListSessionsResponse.sessions:type_name -> bailiff.control.v1.Session
 	4,  // 9: bailiff.control.v1.SessionSummaryResponse.session:type_name -> bailiff.control.v1.Session
 	11, // 10: bailiff.control.v1.SessionSummaryResponse.denials:type_name -> bailiff.control.v1.Denial
 	13, // 11: bailiff.control.v1.ApplyPoliciesRequest.files:type_name -> bailiff.control.v1.PolicyFile
 	16, // 12: bailiff.control.v1.ApplyPoliciesResponse.policies:type_name -> bailiff.control.v1.PolicyInfo
 	15, // 13: bailiff.control.v1.ApplyPoliciesResponse.problems:type_name -> bailiff.control.v1.Problem
-	32, // 14: bailiff.control.v1.PolicyInfo.applied:type_name -> google.protobuf.Timestamp
+	41, // 14: bailiff.control.v1.PolicyInfo.applied:type_name -> google.protobuf.Timestamp
 	15, // 15: bailiff.control.v1.PolicyInfo.problems:type_name -> bailiff.control.v1.Problem
 	16, // 16: bailiff.control.v1.ListPoliciesResponse.policies:type_name -> bailiff.control.v1.PolicyInfo
 	16, // 17: bailiff.control.v1.GetPolicyResponse.info:type_name -> bailiff.control.v1.PolicyInfo
-	25, // 18: bailiff.control.v1.StatusResponse.probes:type_name -> bailiff.control.v1.Probe
-	26, // 19: bailiff.control.v1.StatusResponse.maps:type_name -> bailiff.control.v1.MapUse
-	32, // 20: bailiff.control.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	4,  // 21: bailiff.control.v1.SessionResponse.session:type_name -> bailiff.control.v1.Session
-	0,  // 22: bailiff.control.v1.AdminService.Launch:input_type -> bailiff.control.v1.LaunchRequest
-	5,  // 23: bailiff.control.v1.AdminService.ListSessions:input_type -> bailiff.control.v1.ListSessionsRequest
-	7,  // 24: bailiff.control.v1.AdminService.StopSession:input_type -> bailiff.control.v1.StopSessionRequest
-	9,  // 25: bailiff.control.v1.AdminService.SessionSummary:input_type -> bailiff.control.v1.SessionSummaryRequest
-	12, // 26: bailiff.control.v1.AdminService.ApplyPolicies:input_type -> bailiff.control.v1.ApplyPoliciesRequest
-	17, // 27: bailiff.control.v1.AdminService.ListPolicies:input_type -> bailiff.control.v1.ListPoliciesRequest
-	19, // 28: bailiff.control.v1.AdminService.GetPolicy:input_type -> bailiff.control.v1.GetPolicyRequest
-	21, // 29: bailiff.control.v1.AdminService.DeletePolicy:input_type -> bailiff.control.v1.DeletePolicyRequest
-	23, // 30: bailiff.control.v1.AdminService.Status:input_type -> bailiff.control.v1.StatusRequest
-	27, // 31: bailiff.control.v1.AgentService.Session:input_type -> bailiff.control.v1.SessionRequest
-	1,  // 32: bailiff.control.v1.AdminService.Launch:output_type -> bailiff.control.v1.LaunchResponse
-	6,  // 33: bailiff.control.v1.AdminService.ListSessions:output_type -> bailiff.control.v1.ListSessionsResponse
-	8,  // 34: bailiff.control.v1.AdminService.StopSession:output_type -> bailiff.control.v1.StopSessionResponse
-	10, // 35: bailiff.control.v1.AdminService.SessionSummary:output_type -> bailiff.control.v1.SessionSummaryResponse
-	14, // 36: bailiff.control.v1.AdminService.ApplyPolicies:output_type -> bailiff.control.v1.ApplyPoliciesResponse
-	18, // 37: bailiff.control.v1.AdminService.ListPolicies:output_type -> bailiff.control.v1.ListPoliciesResponse
-	20, // 38: bailiff.control.v1.AdminService.GetPolicy:output_type -> bailiff.control.v1.GetPolicyResponse
-	22, // 39: bailiff.control.v1.AdminService.DeletePolicy:output_type -> bailiff.control.v1.DeletePolicyResponse
-	24, // 40: bailiff.control.v1.AdminService.Status:output_type -> bailiff.control.v1.StatusResponse
-	28, // 41: bailiff.control.v1.AgentService.Session:output_type -> bailiff.control.v1.SessionResponse
-	32, // [32:42] is the sub-list for method output_type
-	22, // [22:32] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	23, // 18: bailiff.control.v1.IssueGrantRequest.files:type_name -> bailiff.control.v1.FileAccess
+	24, // 19: bailiff.control.v1.IssueGrantRequest.network:type_name -> bailiff.control.v1.NetworkAccess
+	42, // 20: bailiff.control.v1.IssueGrantRequest.ttl:type_name -> google.protobuf.Duration
+	27, // 21: bailiff.control.v1.IssueGrantResponse.grant:type_name -> bailiff.control.v1.Grant
+	23, // 22: bailiff.control.v1.Grant.files:type_name -> bailiff.control.v1.FileAccess
+	24, // 23: bailiff.control.v1.Grant.network:type_name -> bailiff.control.v1.NetworkAccess
+	42, // 24: bailiff.control.v1.Grant.ttl:type_name -> google.protobuf.Duration
+	41, // 25: bailiff.control.v1.Grant.issued:type_name -> google.protobuf.Timestamp
+	42, // 26: bailiff.control.v1.Grant.remaining:type_name -> google.protobuf.Duration
+	41, // 27: bailiff.control.v1.Grant.ended:type_name -> google.protobuf.Timestamp
+	27, // 28: bailiff.control.v1.ListGrantsResponse.grants:type_name -> bailiff.control.v1.Grant
+	27, // 29: bailiff.control.v1.RevokeGrantsResponse.grants:type_name -> bailiff.control.v1.Grant
+	34, // 30: bailiff.control.v1.StatusResponse.probes:type_name -> bailiff.control.v1.Probe
+	35, // 31: bailiff.control.v1.StatusResponse.maps:type_name -> bailiff.control.v1.MapUse
+	41, // 32: bailiff.control.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	4,  // 33: bailiff.control.v1.SessionResponse.session:type_name -> bailiff.control.v1.Session
+	0,  // 34: bailiff.control.v1.AdminService.Launch:input_type -> bailiff.control.v1.LaunchRequest
+	5,  // 35: bailiff.control.v1.AdminService.ListSessions:input_type -> bailiff.control.v1.ListSessionsRequest
+	7,  // 36: bailiff.control.v1.AdminService.StopSession:input_type -> bailiff.control.v1.StopSessionRequest
+	9,  // 37: bailiff.control.v1.AdminService.SessionSummary:input_type -> bailiff.control.v1.SessionSummaryRequest
+	12, // 38: bailiff.control.v1.AdminService.ApplyPolicies:input_type -> bailiff.control.v1.ApplyPoliciesRequest
+	17, // 39: bailiff.control.v1.AdminService.ListPolicies:input_type -> bailiff.control.v1.ListPoliciesRequest
+	19, // 40: bailiff.control.v1.AdminService.GetPolicy:input_type -> bailiff.control.v1.GetPolicyRequest
+	21, // 41: bailiff.control.v1.AdminService.DeletePolicy:input_type -> bailiff.control.v1.DeletePolicyRequest
+	25, // 42: bailiff.control.v1.AdminService.IssueGrant:input_type -> bailiff.control.v1.IssueGrantRequest
+	28, // 43: bailiff.control.v1.AdminService.ListGrants:input_type -> bailiff.control.v1.ListGrantsRequest
+	30, // 44: bailiff.control.v1.AdminService.RevokeGrants:input_type -> bailiff.control.v1.RevokeGrantsRequest
+	32, // 45: bailiff.control.v1.AdminService.Status:input_type -> bailiff.control.v1.StatusRequest
+	36, // 46: bailiff.control.v1.AgentService.Session:input_type -> bailiff.control.v1.SessionRequest
+	1,  // 47: bailiff.control.v1.AdminService.Launch:output_type -> bailiff.control.v1.LaunchResponse
+	6,  // 48: bailiff.control.v1.AdminService.ListSessions:output_type -> bailiff.control.v1.ListSessionsResponse
+	8,  // 49: bailiff.control.v1.AdminService.StopSession:output_type -> bailiff.control.v1.StopSessionResponse
+	10, // 50: bailiff.control.v1.AdminService.SessionSummary:output_type -> bailiff.control.v1.SessionSummaryResponse
+	14, // 51: bailiff.control.v1.AdminService.ApplyPolicies:output_type -> bailiff.control.v1.ApplyPoliciesResponse
+	18, // 52: bailiff.control.v1.AdminService.ListPolicies:output_type -> bailiff.control.v1.ListPoliciesResponse
+	20, // 53: bailiff.control.v1.AdminService.GetPolicy:output_type -> bailiff.control.v1.GetPolicyResponse
+	22, // 54: bailiff.control.v1.AdminService.DeletePolicy:output_type -> bailiff.control.v1.DeletePolicyResponse
+	26, // 55: bailiff.control.v1.AdminService.IssueGrant:output_type -> bailiff.control.v1.IssueGrantResponse
+	29, // 56: bailiff.control.v1.AdminService.ListGrants:output_type -> bailiff.control.v1.ListGrantsResponse
+	31, // 57: bailiff.control.v1.AdminService.RevokeGrants:output_type -> bailiff.control.v1.RevokeGrantsResponse
+	33, // 58: bailiff.control.v1.AdminService.Status:output_type -> bailiff.control.v1.StatusResponse
+	37, // 59: bailiff.control.v1.AgentService.Session:output_type -> bailiff.control.v1.SessionResponse
+	47, // [47:60] is the sub-list for method output_type
+	34, // [34:47] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_internal_control_v1_control_proto_init() }
@@ -2041,13 +2740,14 @@ func file_internal_control_v1_control_proto_init() {
 	if File_internal_control_v1_control_proto != nil {
 		return
 	}
+	file_internal_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_control_v1_control_proto_rawDesc), len(file_internal_control_v1_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   32,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

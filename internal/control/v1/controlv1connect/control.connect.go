@@ -63,6 +63,13 @@ const (
 	// AdminServiceDeletePolicyProcedure is the fully-qualified name of the AdminService's DeletePolicy
 	// RPC.
 	AdminServiceDeletePolicyProcedure = "/bailiff.control.v1.AdminService/DeletePolicy"
+	// AdminServiceIssueGrantProcedure is the fully-qualified name of the AdminService's IssueGrant RPC.
+	AdminServiceIssueGrantProcedure = "/bailiff.control.v1.AdminService/IssueGrant"
+	// AdminServiceListGrantsProcedure is the fully-qualified name of the AdminService's ListGrants RPC.
+	AdminServiceListGrantsProcedure = "/bailiff.control.v1.AdminService/ListGrants"
+	// AdminServiceRevokeGrantsProcedure is the fully-qualified name of the AdminService's RevokeGrants
+	// RPC.
+	AdminServiceRevokeGrantsProcedure = "/bailiff.control.v1.AdminService/RevokeGrants"
 	// AdminServiceStatusProcedure is the fully-qualified name of the AdminService's Status RPC.
 	AdminServiceStatusProcedure = "/bailiff.control.v1.AdminService/Status"
 	// AgentServiceSessionProcedure is the fully-qualified name of the AgentService's Session RPC.
@@ -84,6 +91,12 @@ type AdminServiceClient interface {
 	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
 	GetPolicy(context.Context, *connect.Request[v1.GetPolicyRequest]) (*connect.Response[v1.GetPolicyResponse], error)
 	DeletePolicy(context.Context, *connect.Request[v1.DeletePolicyRequest]) (*connect.Response[v1.DeletePolicyResponse], error)
+	// IssueGrant gives a running session access until a deadline. It is in force when
+	// it is answered.
+	IssueGrant(context.Context, *connect.Request[v1.IssueGrantRequest]) (*connect.Response[v1.IssueGrantResponse], error)
+	ListGrants(context.Context, *connect.Request[v1.ListGrantsRequest]) (*connect.Response[v1.ListGrantsResponse], error)
+	// RevokeGrants ends grants now: all that are named, or none.
+	RevokeGrants(context.Context, *connect.Request[v1.RevokeGrantsRequest]) (*connect.Response[v1.RevokeGrantsResponse], error)
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
 }
 
@@ -146,6 +159,24 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("DeletePolicy")),
 			connect.WithClientOptions(opts...),
 		),
+		issueGrant: connect.NewClient[v1.IssueGrantRequest, v1.IssueGrantResponse](
+			httpClient,
+			baseURL+AdminServiceIssueGrantProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("IssueGrant")),
+			connect.WithClientOptions(opts...),
+		),
+		listGrants: connect.NewClient[v1.ListGrantsRequest, v1.ListGrantsResponse](
+			httpClient,
+			baseURL+AdminServiceListGrantsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("ListGrants")),
+			connect.WithClientOptions(opts...),
+		),
+		revokeGrants: connect.NewClient[v1.RevokeGrantsRequest, v1.RevokeGrantsResponse](
+			httpClient,
+			baseURL+AdminServiceRevokeGrantsProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("RevokeGrants")),
+			connect.WithClientOptions(opts...),
+		),
 		status: connect.NewClient[v1.StatusRequest, v1.StatusResponse](
 			httpClient,
 			baseURL+AdminServiceStatusProcedure,
@@ -165,6 +196,9 @@ type adminServiceClient struct {
 	listPolicies   *connect.Client[v1.ListPoliciesRequest, v1.ListPoliciesResponse]
 	getPolicy      *connect.Client[v1.GetPolicyRequest, v1.GetPolicyResponse]
 	deletePolicy   *connect.Client[v1.DeletePolicyRequest, v1.DeletePolicyResponse]
+	issueGrant     *connect.Client[v1.IssueGrantRequest, v1.IssueGrantResponse]
+	listGrants     *connect.Client[v1.ListGrantsRequest, v1.ListGrantsResponse]
+	revokeGrants   *connect.Client[v1.RevokeGrantsRequest, v1.RevokeGrantsResponse]
 	status         *connect.Client[v1.StatusRequest, v1.StatusResponse]
 }
 
@@ -208,6 +242,21 @@ func (c *adminServiceClient) DeletePolicy(ctx context.Context, req *connect.Requ
 	return c.deletePolicy.CallUnary(ctx, req)
 }
 
+// IssueGrant calls bailiff.control.v1.AdminService.IssueGrant.
+func (c *adminServiceClient) IssueGrant(ctx context.Context, req *connect.Request[v1.IssueGrantRequest]) (*connect.Response[v1.IssueGrantResponse], error) {
+	return c.issueGrant.CallUnary(ctx, req)
+}
+
+// ListGrants calls bailiff.control.v1.AdminService.ListGrants.
+func (c *adminServiceClient) ListGrants(ctx context.Context, req *connect.Request[v1.ListGrantsRequest]) (*connect.Response[v1.ListGrantsResponse], error) {
+	return c.listGrants.CallUnary(ctx, req)
+}
+
+// RevokeGrants calls bailiff.control.v1.AdminService.RevokeGrants.
+func (c *adminServiceClient) RevokeGrants(ctx context.Context, req *connect.Request[v1.RevokeGrantsRequest]) (*connect.Response[v1.RevokeGrantsResponse], error) {
+	return c.revokeGrants.CallUnary(ctx, req)
+}
+
 // Status calls bailiff.control.v1.AdminService.Status.
 func (c *adminServiceClient) Status(ctx context.Context, req *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error) {
 	return c.status.CallUnary(ctx, req)
@@ -228,6 +277,12 @@ type AdminServiceHandler interface {
 	ListPolicies(context.Context, *connect.Request[v1.ListPoliciesRequest]) (*connect.Response[v1.ListPoliciesResponse], error)
 	GetPolicy(context.Context, *connect.Request[v1.GetPolicyRequest]) (*connect.Response[v1.GetPolicyResponse], error)
 	DeletePolicy(context.Context, *connect.Request[v1.DeletePolicyRequest]) (*connect.Response[v1.DeletePolicyResponse], error)
+	// IssueGrant gives a running session access until a deadline. It is in force when
+	// it is answered.
+	IssueGrant(context.Context, *connect.Request[v1.IssueGrantRequest]) (*connect.Response[v1.IssueGrantResponse], error)
+	ListGrants(context.Context, *connect.Request[v1.ListGrantsRequest]) (*connect.Response[v1.ListGrantsResponse], error)
+	// RevokeGrants ends grants now: all that are named, or none.
+	RevokeGrants(context.Context, *connect.Request[v1.RevokeGrantsRequest]) (*connect.Response[v1.RevokeGrantsResponse], error)
 	Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error)
 }
 
@@ -286,6 +341,24 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("DeletePolicy")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceIssueGrantHandler := connect.NewUnaryHandler(
+		AdminServiceIssueGrantProcedure,
+		svc.IssueGrant,
+		connect.WithSchema(adminServiceMethods.ByName("IssueGrant")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceListGrantsHandler := connect.NewUnaryHandler(
+		AdminServiceListGrantsProcedure,
+		svc.ListGrants,
+		connect.WithSchema(adminServiceMethods.ByName("ListGrants")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceRevokeGrantsHandler := connect.NewUnaryHandler(
+		AdminServiceRevokeGrantsProcedure,
+		svc.RevokeGrants,
+		connect.WithSchema(adminServiceMethods.ByName("RevokeGrants")),
+		connect.WithHandlerOptions(opts...),
+	)
 	adminServiceStatusHandler := connect.NewUnaryHandler(
 		AdminServiceStatusProcedure,
 		svc.Status,
@@ -310,6 +383,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceGetPolicyHandler.ServeHTTP(w, r)
 		case AdminServiceDeletePolicyProcedure:
 			adminServiceDeletePolicyHandler.ServeHTTP(w, r)
+		case AdminServiceIssueGrantProcedure:
+			adminServiceIssueGrantHandler.ServeHTTP(w, r)
+		case AdminServiceListGrantsProcedure:
+			adminServiceListGrantsHandler.ServeHTTP(w, r)
+		case AdminServiceRevokeGrantsProcedure:
+			adminServiceRevokeGrantsHandler.ServeHTTP(w, r)
 		case AdminServiceStatusProcedure:
 			adminServiceStatusHandler.ServeHTTP(w, r)
 		default:
@@ -351,6 +430,18 @@ func (UnimplementedAdminServiceHandler) GetPolicy(context.Context, *connect.Requ
 
 func (UnimplementedAdminServiceHandler) DeletePolicy(context.Context, *connect.Request[v1.DeletePolicyRequest]) (*connect.Response[v1.DeletePolicyResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bailiff.control.v1.AdminService.DeletePolicy is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) IssueGrant(context.Context, *connect.Request[v1.IssueGrantRequest]) (*connect.Response[v1.IssueGrantResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bailiff.control.v1.AdminService.IssueGrant is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) ListGrants(context.Context, *connect.Request[v1.ListGrantsRequest]) (*connect.Response[v1.ListGrantsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bailiff.control.v1.AdminService.ListGrants is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) RevokeGrants(context.Context, *connect.Request[v1.RevokeGrantsRequest]) (*connect.Response[v1.RevokeGrantsResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bailiff.control.v1.AdminService.RevokeGrants is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) Status(context.Context, *connect.Request[v1.StatusRequest]) (*connect.Response[v1.StatusResponse], error) {
