@@ -35,8 +35,9 @@ type Config struct {
 	// Launch lets the members of groups start sessions of named agents.
 	Launch []LaunchRule `yaml:"launch"`
 
-	Log      LogConfig `yaml:"log"`
-	Capacity Capacity  `yaml:"capacity"`
+	Log      LogConfig    `yaml:"log"`
+	Grants   GrantsConfig `yaml:"grants"`
+	Capacity Capacity     `yaml:"capacity"`
 }
 
 // LaunchRule lets a group start sessions.
@@ -50,6 +51,11 @@ type LogConfig struct {
 	MaxBytes int64 `yaml:"maxBytes"` // at which a file is rotated
 	Keep     int   `yaml:"keep"`     // rotated files
 	Queue    int   `yaml:"queue"`    // events that may wait for the disk
+}
+
+// GrantsConfig bounds what may be granted.
+type GrantsConfig struct {
+	MaxTTL time.Duration `yaml:"maxTTL"` // how long a grant lasts at most
 }
 
 // Capacity is how much the kernel's tables hold; see bpf.Sizes.
@@ -69,7 +75,8 @@ func Defaults() Config {
 	return Config{
 		StateDir: "/var/lib/bailiff", RunDir: "/run/bailiff", PinDir: "/sys/fs/bpf/bailiff",
 		Cgroup: "bailiff", Metrics: "127.0.0.1:9464", Tier: "auto", Canary: "3s",
-		Log: LogConfig{MaxBytes: 64 << 20, Keep: 16, Queue: 1 << 16},
+		Log:    LogConfig{MaxBytes: 64 << 20, Keep: 16, Queue: 1 << 16},
+		Grants: GrantsConfig{MaxTTL: 24 * time.Hour},
 	}
 }
 
@@ -108,6 +115,9 @@ func (c *Config) check() error {
 	}
 	if _, err := c.canaryEvery(); err != nil {
 		return err
+	}
+	if c.Grants.MaxTTL < time.Second {
+		return fmt.Errorf("check the configuration: grants.maxTTL is %v: it must be at least a second", c.Grants.MaxTTL)
 	}
 	if r := c.Capacity.RingBytes; r != 0 && (r&(r-1) != 0 || int(r) < os.Getpagesize()) {
 		return fmt.Errorf("check the configuration: capacity.ringBytes is %d: it must be a power of two and at least a page", r)

@@ -58,6 +58,8 @@ type Daemon struct {
 	policies policies
 	sessions sessions
 	live     live
+	grants   *grants
+	timer    *bootTimer // of the grants' deadlines
 	serving  atomic.Bool
 
 	earlier   earlier
@@ -88,7 +90,7 @@ var errTierChosen = errors.New("tier: basic")
 func New(o Options) (*Daemon, error) {
 	starting := newDaemon(o)
 	if err := starting.steps(
-		starting.configure, starting.openStore, starting.openKernel, starting.openLog, starting.restore,
+		starting.configure, starting.openStore, starting.openKernel, starting.openLog, starting.openGrants, starting.restore,
 	); err != nil {
 		return nil, err
 	}
@@ -247,6 +249,24 @@ func (d *Daemon) openLog() (err error) {
 // than RING_WAKE (abi.h) every allowed act wakes the reader.
 const ringSpan = 64 << 10
 
+// openGrants makes the table of grants, which is empty until restore.
+func (d *Daemon) openGrants() (err error) {
+	id, err := bootID()
+	if err != nil {
+		return err
+	}
+	if d.timer, err = newBootTimer(); err != nil {
+		return err
+	}
+	d.closers = append(d.closers, d.timer.close)
+	d.grants = &grants{
+		kernel: d.kernel, store: d.store, log: d.log, metrics: d.metrics, record: d.recordAll, told: d.earlier.hasGrant, now: d.now,
+		boot: bpf.BootTime, bootID: id, arm: d.armTimer, live: d.sessions.running, cut: d.cut, drain: d.drain,
+		byID: map[string]*grant{}, byNumber: map[uint32][]*grant{},
+	}
+	return nil
+}
+
 // restore puts the stored policies in force and takes up the sessions.
 func (d *Daemon) restore() error {
 	if err := d.restoreRules(); err != nil {
@@ -261,6 +281,9 @@ func (d *Daemon) restore() error {
 	}
 	if err := d.restoreSessions(); err != nil {
 		return fmt.Errorf("restore the sessions: %w", err)
+	}
+	if err := d.grants.restore(d.kernel.Adopted(), d.sessions.find); err != nil {
+		return fmt.Errorf("restore the grants: %w", err)
 	}
 	fields := map[string]string{"version": d.o.Version, "tier": d.tier(), "adopted": fmt.Sprint(d.kernel.Adopted())}
 	if before := d.kernel.Replaced(); before != "" {
@@ -285,6 +308,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	go func() { defer close(events); d.readEvents() }()
 	watched := make(chan struct{})
 	go func() { defer close(watched); failed <- d.watcher.Run(d.checkSession) }()
+	swept := make(chan struct{})
+	go func() { defer close(swept); failed <- d.sweepGrants() }()
 	go d.followDrops(ctx)
 	go d.beat(ctx)
 	defer d.startCanary(ctx)() // before all that it needs is closed
@@ -312,7 +337,9 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		err = errors.Join(err, s.Shutdown(grace))
 	}
 	err = errors.Join(err, d.watcher.Close())
+	err = errors.Join(err, d.timer.close())
 	<-watched // it ends sessions, which needs all the rest
+	<-swept   // the same of grants
 	d.drain()
 	err = errors.Join(err, d.reader.Stop())
 	<-events

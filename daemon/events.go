@@ -105,6 +105,8 @@ func (d *Daemon) tell(ev *bpf.Event) {
 	}
 	if rule := ruleOf(ruleset, ev.Rule); rule != nil {
 		out.Policy, out.Rule = rule.Policy, rule.ID
+	} else if ev.Grant != 0 {
+		out.Grant = d.grants.idOf(ev.Grant, time.Duration(ev.BootNS))
 	} else if ev.Rule != 0 {
 		out.Rule = "rule " + strconv.Itoa(int(ev.Rule)) + " of generation " + strconv.FormatUint(ev.Generation, 10)
 	}

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -76,6 +77,13 @@ func (d *Daemon) recall() (err error) {
 func (e *earlier) has(session, message string) bool {
 	return slices.ContainsFunc(e.tail.Events, func(ev audit.Event) bool {
 		return ev.Kind == audit.Session && ev.Session == session && ev.Message == message
+	})
+}
+
+// hasGrant is the same about a grant.
+func (e *earlier) hasGrant(id, message string) bool {
+	return slices.ContainsFunc(e.tail.Events, func(ev audit.Event) bool {
+		return ev.Kind == audit.Grant && ev.Grant == id && ev.Message == message
 	})
 }
 
@@ -181,6 +189,7 @@ func (d *Daemon) beat(ctx context.Context) {
 
 // checkpoint makes everything that is in the log by now accounted for.
 func (d *Daemon) checkpoint(stopped bool) error {
+	d.grants.retry() // before the lock: whoever records of grants holds theirs
 	d.recording.Lock()
 	defer d.recording.Unlock()
 	mark, err := d.audit.Mark()
@@ -191,6 +200,9 @@ func (d *Daemon) checkpoint(stopped bool) error {
 		if err := d.saveSessions(); err != nil {
 			return err
 		}
+	}
+	if d.grants.unsaved.Load() {
+		return errors.New("the grants could not be written down")
 	}
 	now := life{
 		Time: d.now(), Boot: bootOf(d.reader.Ring()), Ring: d.reader.Ring(), Log: mark,
@@ -204,10 +216,15 @@ func (d *Daemon) checkpoint(stopped bool) error {
 
 // record writes an event that must not be lost or doubled by a kill: it is in the
 // log when record returns, and then saved must make it accounted for.
-func (d *Daemon) record(ev audit.Event, saved func()) {
+func (d *Daemon) record(ev audit.Event, saved func()) { d.recordAll([]audit.Event{ev}, saved) }
+
+// recordAll does so with several events at once.
+func (d *Daemon) recordAll(events []audit.Event, saved func()) {
 	d.recording.RLock()
 	defer d.recording.RUnlock()
-	d.audit.Write(ev)
+	for _, ev := range events {
+		d.audit.Write(ev)
+	}
 	d.audit.Flush()
 	saved()
 }

@@ -72,11 +72,14 @@ type storedSessions struct {
 var idEncoding = base32.NewEncoding("abcdefghijkmnpqrstuvwxyz23456789").WithPadding(base32.NoPadding)
 
 // newID draws a session's number and the name that says it.
-func newID() (string, uint64) {
+func newID() (string, uint64) { return drawID("s-") }
+
+// drawID draws a number, and a name that says it after a prefix.
+func drawID(prefix string) (string, uint64) {
 	var b [8]byte
 	rand.Read(b[3:]) // never fails
 	number := binary.BigEndian.Uint64(b[:])
-	return "s-" + idEncoding.EncodeToString(b[3:]), number
+	return prefix + idEncoding.EncodeToString(b[3:]), number
 }
 
 func (t *sessions) add(s *session) {
@@ -118,6 +121,13 @@ func (t *sessions) find(id string) (*session, bool) {
 	defer t.mu.Unlock()
 	s, ok := t.byID[id]
 	return s, ok
+}
+
+// running tells whether a session has not ended.
+func (t *sessions) running(s *session) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return s.Ended.IsZero()
 }
 
 func (t *sessions) numbered(number uint64) *session {
@@ -200,6 +210,7 @@ func (d *Daemon) endSession(s *session) {
 	if !d.sessions.end(s, d.now()) {
 		return
 	}
+	d.grants.endSession(s.ID)
 	if s.group != nil {
 		if err := s.group.Remove(); err != nil {
 			d.log.Error("a session's cgroup stays", "session", s.ID, "error", err)
