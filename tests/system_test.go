@@ -16,6 +16,7 @@ func TestSystem(t *testing.T) {
 		{"attacks", testAttacks},
 		{"guardrail", testGuardrail},
 		{"canary", testCanary},
+		{"grants", testGrants},
 		{"lifecycle", testLifecycle},
 		{"upgrade", testUpgrade},
 		{"other daemons", testOthers},
