@@ -30,11 +30,17 @@ func (d *Daemon) readEvents() {
 		case errors.Is(err, bpf.ErrFlushed):
 			d.flushed <- struct{}{}
 		case err != nil:
-			d.log.Error("an event could not be read", "error", err)
+			d.unreadable(err)
 		default:
 			d.tell(ev)
 		}
 	}
+}
+
+// unreadable counts an event that is lost since it says nothing to this build.
+func (d *Daemon) unreadable(err error) {
+	d.log.Error("an event could not be read", "error", err)
+	d.audit.Lost(audit.Loss{Stage: audit.InQueue, Count: 1})
 }
 
 // readWaiting moves to the log what waits in the ring when the daemon starts.
@@ -51,7 +57,7 @@ func (d *Daemon) readWaiting() error {
 		case errors.Is(err, os.ErrClosed):
 			return err
 		case err != nil:
-			d.log.Error("an event could not be read", "error", err)
+			d.unreadable(err)
 		default:
 			d.tell(ev)
 		}

@@ -24,7 +24,7 @@ import (
 const (
 	killsVariable     = "BAILIFF_KILLS"     // how often
 	killsTimeVariable = "BAILIFF_KILLS_FOR" // at most for so long
-	guestTime         = 90 * time.Second
+	guestTime         = time.Minute
 )
 
 // killsPolicies alternate. A denied connection is told with the rule of the one that

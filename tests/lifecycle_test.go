@@ -136,6 +136,7 @@ func testLifecycle(t *testing.T, h *host) {
 			t.Errorf("after %v %s should be listed, and %s not:\n%s", sig, p.id, brief.id, list)
 		}
 	}
+	checkGaps(t, h.events(t))
 	if after := h.bailiff(t, "policy", "show", "simple").ok(t).stdout; after != before {
 		t.Errorf("the policy was\n%s\nand is\n%s", before, after)
 	}
@@ -177,6 +178,30 @@ func testStalePins(t *testing.T, h *host) {
 	h.run(t, "worker", "/bin/true").ok(t)
 	if _, err := os.Stat(other); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the pins of another build that confine nobody stay: %v", err)
+	}
+}
+
+// checkGaps: the log says of the last two times without a daemon how they began,
+// and what waited for its end.
+func checkGaps(t *testing.T, events []audit.Event) {
+	t.Helper()
+	var gaps []map[string]string
+	for _, ev := range events {
+		if ev.Message == "daemon gap" {
+			gaps = append(gaps, ev.Fields)
+		}
+	}
+	if len(gaps) < 2 {
+		t.Fatalf("the log tells of %d gaps", len(gaps))
+	}
+	for i, previous := range []string{"stopped", "killed"} {
+		gap := gaps[len(gaps)-2+i]
+		waiting, _ := strconv.Atoi(gap["waiting"])
+		from, err1 := time.Parse(time.RFC3339Nano, gap["from"])
+		to, err2 := time.Parse(time.RFC3339Nano, gap["to"])
+		if gap["previous"] != previous || gap["dropped"] != "0" || waiting < 2 || err1 != nil || err2 != nil || !from.Before(to) {
+			t.Errorf("the log tells of the gap %v, after a daemon was %s", gap, previous)
+		}
 	}
 }
 
