@@ -77,11 +77,16 @@ enum operation {
 	OP_CHOWN,
 	OP_TIMES,
 	OP_XATTR,
+	OP_WATCH,		/* be told of changes */
+	OP_RECEIVE,		/* a descriptor from another process */
 	OP_SOCKET,
 	OP_BIND,
 	OP_LISTEN,
+	OP_ACCEPT,
 	OP_CONNECT,
 	OP_SEND,
+	OP_RECV,
+	OP_OPTION,		/* of a socket */
 	OP_UNIX_CONNECT,
 	OP_PACKET,		/* an IP packet that no earlier check had judged */
 	OP_MOUNT,
@@ -89,6 +94,15 @@ enum operation {
 	OP_PTRACE,
 	OP_BPF,
 	OP_SIGNAL,
+	OP_CAPABILITY,
+	OP_SCHEDULE,		/* priority, limits or memory of another process */
+	OP_TERMINAL,		/* input or settings of a terminal that others use */
+	OP_RING,		/* io_uring in somebody else's name */
+	OP_KEY,
+	OP_MODULE,
+	OP_PERF,
+	OP_CLOCK,
+	OP_KERNEL,		/* its log, its memory */
 	OP_COUNT,
 };
 
@@ -114,6 +128,7 @@ enum reason {
 	REASON_NO_LABEL,	/* in a session's cgroup, without a label */
 	REASON_GRANT,		/* event.grant allowed it */
 	REASON_FULL,		/* a table of the programs is full */
+	REASON_NO_SESSION,	/* in the sessions' cgroup, but of no session that is known */
 	REASON_COUNT,
 };
 
@@ -158,8 +173,8 @@ enum grant_flag {
 
 /*
  * The label of a confined task: value of the task storage map. The first part
- * is set once, by the daemon for the first task and by task_alloc for all that
- * descend from it. The rest is scratch of the programs that run in the task:
+ * is set once, when the task comes into a session's cgroup, and by task_alloc for
+ * all that descend from it. The rest is scratch of the programs that run in the task:
  * they can be preempted, so per-CPU memory would not do, and no two of them run
  * in one task at once.
  */
@@ -208,6 +223,7 @@ struct agent {
 	__u32 net_in[2];	/* the same of addresses to listen on */
 	__u32 self[2];		/* the `to: self` rule */
 	__u32 flags[2];		/* enum agent_flag */
+	__u64 capabilities[2];	/* bits that are not denied */
 };
 
 /* A state of the path automaton; see policy.State. Number 0 denies everything. */

@@ -36,7 +36,7 @@ func attachAll(coll *ebpf.Collection, chosen programs, o Options, before *build,
 		}
 	}
 	for _, name := range chosen.lsm {
-		links[name], err = link.AttachLSM(link.LSMOptions{Program: coll.Programs[name]})
+		links[name], err = attachHook(coll.Programs[name])
 		if err != nil {
 			delete(links, name)
 			return nil, fmt.Errorf("attach %s: %w", name, err)
@@ -44,6 +44,14 @@ func attachAll(coll *ebpf.Collection, chosen programs, o Options, before *build,
 	}
 	runtime.KeepAlive(coll)
 	return links, demandAlike(coll, chosen, o, before, links, linked)
+}
+
+// attachHook attaches a program to the hook or tracepoint of the kernel that it is for.
+func attachHook(p *ebpf.Program) (link.Link, error) {
+	if p.Type() == ebpf.Tracing {
+		return link.AttachTracing(link.TracingOptions{Program: p})
+	}
+	return link.AttachLSM(link.LSMOptions{Program: p})
 }
 
 func attachType(program string) ebpf.AttachType {

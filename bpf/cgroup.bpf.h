@@ -91,6 +91,16 @@ static __always_inline int hold_socket(struct bpf_sock_addr *ctx, struct session
 	return 0;
 }
 
+/* What is in the sessions' cgroup, and of no session that is known, may do nothing. */
+static __always_inline int refuse_stranger(void)
+{
+	struct act a = { .kind = KIND_GUARD, .verdict = VERDICT_DENY, .reason = REASON_NO_SESSION };
+
+	tell(&a, NULL);
+	bpf_set_retval(-EACCES);
+	return DROP;
+}
+
 /* Told where no LSM program tells of it: on the basic tier, and where only here it was settled. */
 static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct endpoint *e, __u8 operation)
 {
@@ -101,7 +111,7 @@ static __always_inline int judge_address(struct bpf_sock_addr *ctx, struct endpo
 	bool self = false;
 
 	if (!s)
-		return PASS;
+		return refuse_stranger();
 	resolve_any(e);
 	e->protocol = ctx->protocol;
 	agent = agent_of(s->agent);
@@ -184,8 +194,9 @@ static __always_inline int judge_bind(struct bpf_sock_addr *ctx, struct endpoint
 	if (e->port && !(fixed.full_tier && ctx->protocol == IPPROTO_TCP))
 		return judge_address(ctx, e, OP_BIND);
 	s = current_session(&id);
-	if (s)
-		own_sock(ctx->sk, s);
+	if (!s)
+		return refuse_stranger();
+	own_sock(ctx->sk, s);
 	return PASS;
 }
 
@@ -293,6 +304,26 @@ static __always_inline struct sock_info *granted_socket(struct __sk_buff *skb)
 	return info && info->grant ? info : NULL;
 }
 
+/* A connection that is being closed: its session may have ended before the last packets left. */
+static __always_inline bool closing(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+
+	if (sk)
+		sk = bpf_sk_fullsock(sk);
+	if (!sk || sk->protocol != IPPROTO_TCP)
+		return false;
+	switch (sk->state) {
+	case BPF_TCP_FIN_WAIT1:
+	case BPF_TCP_FIN_WAIT2:
+	case BPF_TCP_CLOSING:
+	case BPF_TCP_LAST_ACK:
+	case BPF_TCP_CLOSE:
+		return true;
+	}
+	return false;
+}
+
 SEC("cgroup_skb/egress")
 int egress(struct __sk_buff *skb)
 {
@@ -304,7 +335,7 @@ int egress(struct __sk_buff *skb)
 	struct agent *agent;
 
 	if (!s)
-		return PASS;
+		return closing(skb) ? PASS : DROP;
 	agent = agent_of(s->agent);
 	if (parse(skb, &p)) {
 		a.verdict = VERDICT_DENY;

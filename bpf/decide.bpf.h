@@ -18,20 +18,59 @@ __noinline int deny_unlabelled(__u64 cgroup)
 	return -EACCES;
 }
 
+/*
+ * A task without a label of its own: a thread of a process that came into the
+ * sessions' cgroup has its leader's. Storage may also be somebody else's, or
+ * (6.1) a lookup that found it busy: the cgroup tells. 1: it has a label now;
+ * 0: not confined; less: denied.
+ */
+__noinline int enter_late(void)
+{
+	struct task_struct *t = bpf_get_current_task_btf();
+	struct label *leader = bpf_task_storage_get(&labels, t->group_leader, 0, 0), *own;
+
+	if (!leader)
+		return deny_unlabelled(bpf_get_current_ancestor_cgroup_id(fixed.session_level));
+	own = bpf_task_storage_get(&labels, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!own)
+		return -EACCES;
+	copy_label(own, leader);
+	return 1;
+}
+
 /* The label of the current task, in *label: 0: not confined; 1: confined; less: denied. */
 static __always_inline int enter(struct label **label)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
+	int rc;
 
-	if (!t->bpf_storage)
+	if (!t->bpf_storage && !t->group_leader->bpf_storage)
 		return 0;
 	*label = bpf_task_storage_get(&labels, t, 0, 0);
-	if (*label) {
-		(*label)->generation = *(volatile __u64 *)&generation;
-		return 1;
+	if (!*label) {
+		rc = enter_late();
+		if (rc <= 0)
+			return rc < 0 ? -EACCES : 0;
+		*label = bpf_task_storage_get(&labels, t, 0, 0);
+		if (!*label)
+			return -EACCES;
 	}
-	/* Storage of somebody else's, or (6.1) a lookup that found it busy: the cgroup tells. */
-	return deny_unlabelled(bpf_get_current_ancestor_cgroup_id(fixed.session_level)) ? -EACCES : 0;
+	(*label)->generation = *(volatile __u64 *)&generation;
+	return 1;
+}
+
+/* Deny what no session may do, whatever its policy. */
+static __noinline int forbid(__u8 operation, struct label *l, __u32 peer, bool quiet)
+{
+	struct act a = {
+		.operation = operation, .kind = KIND_GUARD, .verdict = VERDICT_DENY,
+		.reason = REASON_PRIVILEGE, .peer = peer, .object = peer ? OBJECT_TASK : OBJECT_NONE,
+	};
+
+	by_task(&a, l);
+	if (!quiet)
+		tell(&a, l);
+	return -EPERM;
 }
 
 static __always_inline struct agent *agent_of(__u32 number)
@@ -75,7 +114,7 @@ static __always_inline void weigh(struct label *l, struct agent *agent, struct a
 	}
 	also = bpf_map_lookup_elem(&states, &l->also);
 	if (!l->state || !s || !also) {
-		a->reason = l->reason ?: REASON_FAULT;
+		a->reason = l->session ? l->reason ?: REASON_FAULT : REASON_NO_SESSION;
 		a->rule = 0;
 		a->verdict = only_watch_unknown(agent, l->generation) ? VERDICT_AUDIT : VERDICT_DENY;
 		return;

@@ -26,6 +26,7 @@ typedef unsigned short umode_t;
 #include "automaton.bpf.h"
 #include "dircache.bpf.h"
 #include "walk.bpf.h"
+#include "label.bpf.h"
 #include "event.bpf.h"
 #include "endpoint.bpf.h"
 #include "grant.bpf.h"
@@ -35,6 +36,7 @@ typedef unsigned short umode_t;
 #include "cgroup.bpf.h"
 #include "exec.bpf.h"
 #include "guard.bpf.h"
+#include "join.bpf.h"
 
 /* Run once, by a process whose root is the host's. */
 SEC("syscall")

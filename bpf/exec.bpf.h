@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Programs: executable mappings, what the label knows of the executable, and
- * the label's inheritance. The exec itself is judged at file_open.
+ * Programs: executable mappings, and what the label knows of the executable. The exec itself is judged at file_open.
  */
 #ifndef BAILIFF_EXEC_BPF_H
 #define BAILIFF_EXEC_BPF_H
@@ -134,26 +133,6 @@ int BPF_PROG(bprm_committed_creds, struct linux_binprm *bprm)
 		return 0;
 	by_task(&a, l);
 	tell_path(l, &a, object_at(l), 0);
-	return 0;
-}
-
-/* A child has its parent's label, or is not born. */
-SEC("lsm/task_alloc")
-int BPF_PROG(task_alloc, struct task_struct *task, unsigned long clone_flags)
-{
-	struct label *l, *child;
-	int rc = enter(&l);
-
-	if (rc <= 0)
-		return rc < 0 ? -EACCES : 0;
-	child = bpf_task_storage_get(&labels, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!child)
-		return -EPERM;
-	child->session = l->session;
-	child->cgroup = l->cgroup;
-	child->agent = l->agent;
-	child->exe_len = l->exe_len;
-	bpf_probe_read_kernel(child->exe, EXE_LEN, l->exe);
 	return 0;
 }
 

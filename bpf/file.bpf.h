@@ -91,6 +91,48 @@ int BPF_PROG(file_permission, struct file *file, int mask)
 	return judge_use(l, &a, file) ? -EACCES : 0;
 }
 
+/*
+ * A device node may have been planted anywhere: only one on devtmpfs is what its
+ * path says. Block devices and the host's memory are no path's business.
+ */
+static __always_inline bool refused_device(struct inode *inode)
+{
+	struct super_block *sb = inode->i_sb;
+	__u32 major = inode->i_rdev >> 20, minor = inode->i_rdev & ((1 << 20) - 1);
+	char type[9] = {};
+
+	if ((inode->i_mode & S_IFMT) == S_IFBLK)
+		return true;
+	if ((inode->i_mode & S_IFMT) != S_IFCHR)
+		return false;
+	switch (major) {
+	case 1:		/* mem, kmem, port; then null, zero, full, random, urandom */
+		if (minor == 1 || minor == 2 || minor == 4)
+			return true;
+		if (minor == 3 || minor == 5 || (minor >= 7 && minor <= 9))
+			return false;
+		break;
+	case 5:		/* tty, ptmx */
+		if (minor == 0 || minor == 2)
+			return false;
+		break;
+	case 136 ... 143:	/* pseudoterminals */
+		return false;
+	}
+	bpf_probe_read_kernel_str(type, sizeof(type), BPF_CORE_READ(sb, s_type, name));
+	return __builtin_memcmp(type, "devtmpfs", 8);
+}
+
+static __noinline int refuse_device(struct label *l, struct act *a, struct dentry *d, struct vfsmount *mnt)
+{
+	a->reason = REASON_DEVICE;
+	a->verdict = only_watch(agent_of(l->agent), l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
+	by_task(a, l);
+	look_at(l, d, mnt);
+	tell_path(l, a, object_at(l), 0);
+	return a->verdict == VERDICT_DENY ? -EPERM : 0;
+}
+
 SEC("lsm/file_open")
 int BPF_PROG(file_open, struct file *file)
 {
@@ -119,6 +161,8 @@ int BPF_PROG(file_open, struct file *file)
 	case NOT_INTERNAL:
 		break;
 	}
+	if (refused_device(file->f_inode) && refuse_device(l, &a, d, mnt))
+		return -EACCES;
 	if (judge(l, &a, d, mnt))
 		return -EACCES;
 	return a.grant && hold(l, file, &a) ? -EACCES : 0;
@@ -150,16 +194,8 @@ int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, umode_t 
 		return rc < 0 ? -EACCES : 0;
 	if (format && format != S_IFREG)
 		a.operation = OP_MKNOD;
-	if (format == S_IFBLK || format == S_IFCHR) {
-		struct agent *agent = agent_of(l->agent);
-
-		a.reason = REASON_DEVICE;
-		a.verdict = only_watch(agent, l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
-		by_task(&a, l);
-		look_at(l, dentry, dir->mnt);
-		tell_path(l, &a, object_at(l), 0);
-		return a.verdict == VERDICT_DENY ? -EPERM : 0;
-	}
+	if (format == S_IFBLK || format == S_IFCHR)
+		return refuse_device(l, &a, dentry, dir->mnt) ? -EPERM : 0;
 	return judge(l, &a, dentry, dir->mnt) ? -EACCES : 0;
 }
 
@@ -185,6 +221,57 @@ SEC("lsm/path_rmdir")
 int BPF_PROG(path_rmdir, const struct path *dir, struct dentry *dentry)
 {
 	return on_path(OP_RMDIR, ACCESS_DELETE, dentry, dir->mnt);
+}
+
+/* To be told what changes in a directory is to read it. */
+SEC("lsm/path_notify")
+int BPF_PROG(path_notify, const struct path *path)
+{
+	return on_path(OP_WATCH, ACCESS_READ, path->dentry, path->mnt);
+}
+
+#define WORD(a, b, c, d, e, f, g, h) \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 | (__u64)(e) << 32 | \
+	 (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+
+/* Descriptors of no file: those that are as harmless in another's hands. The rest are rings, maps and programs, mounts, guests. */
+static __always_inline bool harmless_object(struct dentry *d)
+{
+	const __u64 *name = (const __u64 *)d->d_iname;
+	__u64 word = 0;
+
+	if (bpf_core_field_exists(d->d_iname))
+		word = name[0];
+	else
+		bpf_probe_read_kernel(&word, sizeof(word), d->d_name.name);
+	return word == WORD('[', 'e', 'v', 'e', 'n', 't', 'f', 'd') || word == WORD('[', 't', 'i', 'm', 'e', 'r', 'f', 'd') ||
+	       word == WORD('[', 's', 'i', 'g', 'n', 'a', 'l', 'f') || word == WORD('[', 'e', 'v', 'e', 'n', 't', 'p', 'o');
+}
+
+/*
+ * A file that somebody passed on is judged as if it were opened now. Sockets
+ * are judged when they are used.
+ */
+SEC("lsm/file_receive")
+int BPF_PROG(file_receive, struct file *file)
+{
+	struct act a = { .operation = OP_RECEIVE, .kind = KIND_FILE, .object = OBJECT_PATH };
+	struct dentry *d = file->f_path.dentry;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (d->d_sb->s_magic == ANON_INODE_FS_MAGIC && !harmless_object(d)) {
+		forbid(OP_RECEIVE, l, 0, false);
+		return -EPERM;
+	}
+	if (internal_mount(file->f_path.mnt, d->d_sb) != NOT_INTERNAL)
+		return 0;
+	if (refused_device(file->f_inode) && refuse_device(l, &a, d, file->f_path.mnt))
+		return -EACCES;
+	a.access = access_of(file);
+	return judge(l, &a, d, file->f_path.mnt) ? -EACCES : 0;
 }
 
 SEC("lsm/path_truncate")

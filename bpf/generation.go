@@ -122,11 +122,13 @@ func (e *Enforcer) writeAgent(number uint32, slot int, l *loaded) error {
 		return fmt.Errorf("read agent %d: %w", number, err)
 	}
 	a.Start[slot], a.NetOut[slot], a.NetIn[slot], a.Self[slot], a.Flags[slot] = 0, 0, 0, 0, 0
+	a.Capabilities[slot] = 0
 	if l != nil {
 		a.Start[slot] = l.states.from
 		a.NetOut[slot] = l.table(policy.Outbound)
 		a.NetIn[slot] = l.table(policy.Inbound)
 		a.Self[slot], a.Flags[slot] = l.self, l.flags
+		a.Capabilities[slot] = l.capabilities
 	}
 	if err := e.maps[enforcerMapAgents].Update(number, &a, ebpf.UpdateExist); err != nil {
 		return fmt.Errorf("write agent %d: %w", number, err)

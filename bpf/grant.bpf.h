@@ -51,7 +51,8 @@ static __always_inline bool take_use(__u32 number)
 
 	if (!g)
 		return false;
-	if (!(g->flags & GRANT_COUNTED))
+	/* Of two builds that are attached, one takes it. */
+	if (!(g->flags & GRANT_COUNTED) || others_turn(VERDICT_ALLOW))
 		return true;
 	if (__sync_fetch_and_add(&g->uses, -1) > 0)
 		return true;

@@ -111,14 +111,14 @@ func TestGrantDeadline(t *testing.T) {
 	fd := s.allowed("fd", root+"/s/f", "rw").Value
 	mine := s.allowed("fd", root+"/w/x", "rw").Value
 	s.allowed("write", fd, "hello")
-	s.allowed("mmap", fd)
+	s.allowed("mapshared", fd)
 	time.Sleep(3200 * time.Millisecond)
 	s.denied("open", root+"/s/f", "r")
 	s.denied("read", fd)
 	s.denied("write", fd, "more")
-	s.denied("mmap", fd)
+	s.denied("mapshared", fd)
 	s.allowed("write", mine, "hello")
-	s.allowed("mmap", mine)
+	s.allowed("mapshared", mine)
 	told := map[string]bool{}
 	for _, ev := range k.events(t) {
 		if ev.Verdict == "deny" {
@@ -180,7 +180,7 @@ func TestGrantKills(t *testing.T) {
 		other := k.session(t, testSubject)
 		other.issue(Grant{Deadline: after(2 * time.Second), Kill: true, Files: files(policy.Read, root+"/s")})
 		other.allowed("open", root+"/s/f", "r")
-		s.allowed("mmap", s.allowed("fd", root+"/s/f", "r").Value)
+		s.allowed("mapshared", s.allowed("fd", root+"/s/f", "r").Value)
 		if err := s.in.Encode([]string{what, "20000"}); err != nil {
 			t.Fatal(err)
 		}

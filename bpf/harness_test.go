@@ -115,6 +115,9 @@ type rules struct {
 	files, network []string
 	guard          []string // files of a guardrail
 	guardNetwork   []string
+	// capabilities that a root session has; without it all: most tests are about
+	// what holds besides
+	capabilities *policy.Capabilities
 }
 
 const testSubject = "spiffe://local/agent/a"
@@ -169,6 +172,12 @@ func compile(t testing.TB, text string) []*policy.Ruleset {
 func (k *kernel) apply(t testing.TB, r rules) *policy.Ruleset {
 	t.Helper()
 	sets := compile(t, r.yaml())
+	for _, set := range sets {
+		if set.Capabilities = ^policy.Capabilities(0); r.capabilities != nil {
+			set.Capabilities = *r.capabilities
+		}
+		set.Digest[0]++ // it is not what was compiled
+	}
 	if _, err := k.Apply(Set{Rulesets: sets, Agents: map[string]string{testSubject: testSubject}}); err != nil {
 		t.Fatalf("apply: %v", err)
 	}

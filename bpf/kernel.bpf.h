@@ -19,15 +19,21 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct file_system_type {
+	const char *name;
+};
+
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_flags;
 	unsigned long s_magic;
+	struct file_system_type *s_type;
 	struct dentry *s_root;
 };
 
 struct inode {
 	unsigned short i_mode;
+	__u32 i_rdev;
 	unsigned long i_ino;
 	__u32 i_generation;
 	struct super_block *i_sb;
@@ -99,6 +105,8 @@ struct kernfs_node {
 
 struct cgroup {
 	struct kernfs_node *kn;
+	int level;
+	struct cgroup *ancestors[1];
 };
 
 struct css_set {
@@ -201,6 +209,7 @@ struct kernel_siginfo;
 #define S_IFBLK 0060000
 #define S_IFDIR 0040000
 #define S_ISDIR(mode) (((mode) & S_IFMT) == S_IFDIR)
+#define ANON_INODE_FS_MAGIC 0x09041934
 #define PROC_SUPER_MAGIC 0x9fa0
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630
 #define BTRFS_SUPER_MAGIC 0x9123683E
@@ -214,12 +223,21 @@ struct kernel_siginfo;
 #define RENAME_EXCHANGE 2
 
 #define SIGKILL 9
+#define CLONE_INTO_CGROUP 0x200000000ULL
+#define CAP_OPT_NOAUDIT 2
+#define CAP_SETPCAP 8
+#define F_SETOWN 8
+#define F_SETOWN_EX 15
 
 #define EPERM 1
 #define EACCES 13
 #define EPROTONOSUPPORT 93
 
 #define SOL_SOCKET 1
+#define SO_BINDTODEVICE 25
+#define SO_MARK 36
+#define IPV6_2292PKTOPTIONS 6
+#define UDP_ENCAP 100
 #define SO_KEEPALIVE 9
 #define TCP_KEEPIDLE 4
 #define TCP_KEEPINTVL 5

@@ -44,6 +44,7 @@ type Enforcer struct {
 type globals struct {
 	Generation uint64
 	FileGrants uint64
+	Parent     uint64
 	HostRoot   uint64
 	Turn       uint64
 }
@@ -135,7 +136,7 @@ func load(o Options, spec *ebpf.CollectionSpec, chosen programs, before *build, 
 		return nil, errors.Join(err, e.Close())
 	}
 	if before == nil {
-		return e, nil
+		return e, e.labelStrangers()
 	}
 	e.retiring = []string{before.dir}
 	if err := e.takeTurn(o, chosen, turn); err != nil {
@@ -155,7 +156,7 @@ func (e *Enforcer) start() error {
 		return fmt.Errorf("read the programs' constants: %w", err)
 	}
 	e.key, e.cacheKey = fixed.HashKey, fixed.CacheKey
-	return nil
+	return e.setParent()
 }
 
 // Full tells whether the LSM programs are in force.

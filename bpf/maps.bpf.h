@@ -21,12 +21,14 @@ const volatile __u64 own_turn;		/* see turn */
 __u64 generation = 0;
 /* Not 0: there are grants for files, so mappings have to be looked at. Written by the daemon. */
 __u64 file_grants = 0;
+/* Id of the cgroup that the sessions' cgroups are in: what is in there and of no session may do nothing. Written by the daemon. */
+__u64 parent_cgroup = 0;
 /* Address of the dentry that is the host's "/". Set by find_root before anything is attached. */
 __u64 host_root = 0;
 /* Whose own_turn this is are the programs that tell, while those of two builds are attached. */
 __u64 turn = 0;
 
-/* Label of each confined task. Daemon: first task of a session; task_alloc: the rest. Full: fork fails. */
+/* Label of each confined task. Written by the programs of join.bpf.h, task_alloc and the daemon. Full: fork fails. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

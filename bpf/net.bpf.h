@@ -153,13 +153,13 @@ static __always_inline void local_end(struct endpoint *e, struct sock *sk)
 }
 
 /*
- * Judge a send without an address on a socket that no cgroup program covers:
+ * Judge use without an address on a socket that no cgroup program covers:
  * by whom it was connected to, or by where that was let in. Tells of denials
  * only: the connection is not the session's doing.
  */
-static __noinline int judge_peer(struct label *l, struct sock *sk)
+static __noinline int judge_peer(struct label *l, struct sock *sk, __u32 operation)
 {
-	struct act a = { .operation = OP_SEND, .kind = KIND_NETWORK, .held = 1 };
+	struct act a = { .operation = operation, .kind = KIND_NETWORK, .held = 1 };
 	struct agent *agent = agent_of(l->agent);
 	struct endpoint e = {};
 
@@ -261,13 +261,100 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 	if (*(volatile __u64 *)&file_grants)
 		reap(l->session);
 	if (!msg->msg_name)
-		return covered(l, sk) || !judge_peer(l, sk) ? 0 : -EACCES;
+		return covered(l, sk) || !judge_peer(l, sk, OP_SEND) ? 0 : -EACCES;
 	e.protocol = sk->sk_protocol;
 	if (e.protocol == IPPROTO_TCP && !(msg->msg_flags & MSG_FASTOPEN))
 		return 0;	/* the address is ignored */
 	if (read_sockaddr(&e, msg->msg_name, msg->msg_namelen, sk->__sk_common.skc_family))
 		return -EACCES;
 	return judge_inet(l, sk, &e, OP_SEND) ? -EACCES : 0;
+}
+
+/* Sockets that no cgroup program covers came from outside: what they bring in is judged like what they send. */
+SEC("lsm/socket_recvmsg")
+int BPF_PROG(socket_recvmsg, struct socket *sock)
+{
+	struct sock *sk = sock->sk;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (!sk || !is_inet(sk->__sk_common.skc_family) || covered(l, sk))
+		return 0;
+	return judge_peer(l, sk, OP_RECV) ? -EACCES : 0;
+}
+
+/* What sends packets elsewhere than to the address that was judged, or joins groups that nobody judged. */
+static __always_inline bool refused_option(int level, int option)
+{
+	switch (level) {
+	case IPPROTO_IP:
+		return option == IP_OPTIONS || option == IP_TRANSPARENT ||
+		       (option >= IP_MULTICAST_IF && option <= IP_DROP_SOURCE_MEMBERSHIP && option != IP_MULTICAST_TTL && option != IP_MULTICAST_LOOP) ||
+		       (option >= MCAST_JOIN_GROUP && option <= MCAST_MSFILTER);
+	case IPPROTO_IPV6:
+		return option == IPV6_RTHDR || option == IPV6_RTHDRDSTOPTS || option == IPV6_HOPOPTS || option == IPV6_DSTOPTS ||
+		       option == IPV6_2292PKTOPTIONS || option == IPV6_FLOWLABEL_MGR || option == IPV6_TRANSPARENT ||
+		       option == IPV6_ADD_MEMBERSHIP || (option >= MCAST_JOIN_GROUP && option <= MCAST_MSFILTER);
+	case IPPROTO_UDP:
+		return option == UDP_ENCAP;
+	case SOL_SOCKET:
+		return option == SO_MARK || option == SO_BINDTODEVICE;
+	}
+	return false;
+}
+
+SEC("lsm/socket_setsockopt")
+int BPF_PROG(socket_setsockopt, struct socket *sock, int level, int option)
+{
+	struct act a = {
+		.operation = OP_OPTION, .kind = KIND_NETWORK, .object = OBJECT_SOCKET, .reason = REASON_SOCKET,
+		.verdict = VERDICT_DENY, .protocol = level, .type = option,
+	};
+	struct sock *sk = sock->sk;
+	struct label *l;
+	int rc;
+
+	if (!refused_option(level, option))
+		return 0;
+	rc = enter(&l);
+	if (rc <= 0)
+		return rc < 0 ? -EPERM : 0;
+	if (!sk || !is_inet(sk->__sk_common.skc_family))
+		return 0;
+	by_task(&a, l);
+	a.family = sk->__sk_common.skc_family;
+	if (only_watch(agent_of(l->agent), l->generation, false))
+		a.verdict = VERDICT_AUDIT;
+	tell(&a, l);
+	return a.verdict == VERDICT_DENY ? -EPERM : 0;
+}
+
+/* The listener may be from outside. Only denials are told: its listening was. */
+SEC("lsm/socket_accept")
+int BPF_PROG(socket_accept, struct socket *sock)
+{
+	struct act a = { .operation = OP_ACCEPT, .kind = KIND_NETWORK };
+	struct endpoint e = {};
+	struct sock *sk = sock->sk;
+	struct agent *agent;
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (!sk || !is_inet(sk->__sk_common.skc_family))
+		return 0;
+	agent = agent_of(l->agent);
+	local_end(&e, sk);
+	by_task(&a, l);
+	weigh_inet(agent, l->generation, &e, &a);
+	if (a.verdict == VERDICT_ALLOW || maybe_self(agent, l->generation, &e, &a))
+		return 0;
+	describe(&a, &e, sk->__sk_common.skc_family, sk->sk_type);
+	tell(&a, l);
+	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
 /* Mark a Unix socket as the session's, for `to: self`. */

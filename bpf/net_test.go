@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -189,7 +190,14 @@ func TestHeaderOptions(t *testing.T) {
 	s.allowed("sendmsg", fd, four, "")
 	s.denied("sendmsg", fd, four, "retopts")
 	s.allowed("sendmsg", fd, four, "")
-	s.allowed("setsockopt", fd, unix.IPPROTO_IP, unix.IP_OPTIONS, "\x01\x01\x01\x00") // no operation
+	const noOperation = "\x01\x01\x01\x00"
+	if k.full {
+		s.want(unix.EPERM, "setsockopt", fd, unix.IPPROTO_IP, unix.IP_OPTIONS, noOperation)
+		s.want(unix.EPERM, "setsockopt", s.socketOf("dgram", six), unix.IPPROTO_IPV6, unix.IPV6_HOPOPTS, "\x00\x00\x01\x04\x00\x00\x00\x00")
+		s.allowed("setsockopt", fd, unix.IPPROTO_IP, unix.IP_TTL, "\x40\x00\x00\x00")
+		return
+	}
+	s.allowed("setsockopt", fd, unix.IPPROTO_IP, unix.IP_OPTIONS, noOperation)
 	s.denied("sendto", fd, four)
 }
 
@@ -255,7 +263,7 @@ func TestSocketsFromOutside(t *testing.T) {
 	s.allowed("send", good, "x")
 	s.want(unix.ECONNREFUSED, "connect", stream, "10.9.0.1:8000")
 
-	s.enter(k.options.Cgroup)
+	s.enter(filepath.Dir(k.options.Cgroup))
 	s.denied("connect", s.socketOf("stream", ""), "10.9.0.2:8000")
 	s.denied("sendto", s.socketOf("dgram", ""), "10.9.0.2:5300")
 	s.allowed("sendto", s.socketOf("dgram", ""), "10.9.0.1:5300")

@@ -10,7 +10,7 @@ import (
 
 func grantProbes() map[string]operation {
 	return map[string]operation{
-		"mmap": func(arg func(int) string) (string, error) {
+		"mapshared": func(arg func(int) string) (string, error) {
 			_, err := unix.Mmap(number(arg(0)), 0, 4096, unix.PROT_READ, unix.MAP_SHARED)
 			return "", err
 		},
@@ -25,6 +25,18 @@ func grantProbes() map[string]operation {
 				time.Sleep(10 * time.Millisecond)
 			}
 			return "", nil
+		},
+		// Opens for reading on another thread.
+		"elsewhere": func(arg func(int) string) (string, error) {
+			done := make(chan error)
+			go func() {
+				fd, err := unix.Open(arg(0), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+				if err == nil {
+					err = unix.Close(fd)
+				}
+				done <- err
+			}()
+			return "", <-done
 		},
 		"recvnow": func(arg func(int) string) (string, error) {
 			b := make([]byte, 100)

@@ -13,7 +13,7 @@ import (
 
 // programs splits the object's programs by where they attach.
 type programs struct {
-	lsm    []string
+	lsm    []string // and tracepoints
 	cgroup []string
 	demand []string // see demanded
 }
@@ -34,6 +34,8 @@ func choose(spec *ebpf.CollectionSpec, full bool) (programs, error) {
 	for name, p := range spec.Programs {
 		switch {
 		case name == findRoot:
+		case p.Type == ebpf.Tracing && full:
+			chosen.lsm = append(chosen.lsm, name)
 		case name == enforcerProgIngress:
 			chosen.demand = append(chosen.demand, name)
 		case p.Type == ebpf.CGroupSockAddr || p.Type == ebpf.CGroupSKB:
@@ -66,7 +68,7 @@ func choose(spec *ebpf.CollectionSpec, full bool) (programs, error) {
 // optional tells whether 6.1 has no such hook.
 func optional(program string) bool {
 	switch program {
-	case enforcerProgFileTruncate, enforcerProgInodeSetAcl, enforcerProgInodeRemoveAcl:
+	case enforcerProgFileTruncate, enforcerProgInodeSetAcl, enforcerProgInodeRemoveAcl, enforcerProgFileIoctlCompat, enforcerProgUringAllowed:
 		return true
 	}
 	return false

@@ -24,12 +24,14 @@ type loaded struct {
 	ports     []enforcerPortKey
 	self      uint32
 	flags     uint32
+	// mask of those that are not denied
+	capabilities uint64
 }
 
 // put writes a ruleset's tables under numbers that nothing refers to yet. On an
 // error nothing stays.
 func (e *Enforcer) put(r *policy.Ruleset) (l *loaded, err error) {
-	l = &loaded{digest: r.Digest, self: uint32(r.Self)}
+	l = &loaded{digest: r.Digest, self: uint32(r.Self), capabilities: uint64(r.Capabilities)}
 	if r.Audit {
 		l.flags |= uint32(enforcerAgentFlagAGENT_AUDIT)
 	}

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -47,7 +48,16 @@ func (e *Enforcer) Label(pidfd int, s Session) error {
 		return nil
 	}
 	label := enforcerLabel{Session: s.ID, Cgroup: s.Cgroup, Agent: s.Agent}
-	if err := e.maps[enforcerMapLabels].Update(uint32(pidfd), &label, ebpf.UpdateNoExist); err != nil {
+	err := e.maps[enforcerMapLabels].Update(uint32(pidfd), &label, ebpf.UpdateNoExist)
+	if errors.Is(err, ebpf.ErrKeyExist) {
+		// Coming into the cgroup labels a process too.
+		session, _, err := e.Labelled(pidfd)
+		if err == nil && session != s.ID {
+			err = fmt.Errorf("label the process: it belongs to session %d", session)
+		}
+		return err
+	}
+	if err != nil {
 		return fmt.Errorf("label the process: %w", err)
 	}
 	return nil
