@@ -24,6 +24,7 @@ enum limits {
 	SAMPLE_EVERY = 1 << 10,	/* decisions about paths from one that is timed to the next */
 	LATENCY_BUCKETS = 20,	/* of decisions that took less than 64 ns, 128 ns, 256 ns, ... */
 	RING_WAKE = 1 << 17,	/* bytes of allowed acts that may wait in the ring before the reader is woken */
+	FOLDS = 1 << 13,	/* acts that are being repeated, at once */
 	DIRCACHE = 1 << 16,	/* slots of the directory cache */
 	UNIX_NAME = 108,	/* sun_path */
 	GRANTS_AT = 8,		/* grants of one session for one place */
@@ -141,6 +142,7 @@ enum object {
 	OBJECT_ABSTRACT,
 	OBJECT_SOCKET,		/* family, type, protocol of a socket() call */
 	OBJECT_TASK,		/* peer: the process acted upon */
+	OBJECT_SAME,		/* as in the event before with this fold */
 };
 
 /* What a verdict is counted as. */
@@ -347,13 +349,21 @@ struct home {
 /* Counts of one agent, per CPU. */
 struct counters {
 	__u64 verdicts[KIND_COUNT * VERDICT_COUNT];
-	__u64 dropped;		/* events that found the ring full */
+	__u64 dropped;		/* acts not told: the ring was full, or the agent tells too much */
 };
 
 /* How long sampled decisions took, per CPU. */
 struct latency {
 	__u64 buckets[LATENCY_BUCKETS];	/* the last one holds all that took longer */
 	__u64 sum;			/* ns */
+};
+
+/* What an agent has told. */
+struct budget {
+	__u64 told;		/* events since the programs were loaded */
+	__u64 read;		/* of those, what is in the ring no more; written by the daemon */
+	__s64 tokens;		/* events that it may tell at once */
+	__u64 refilled;		/* bpf_ktime_get_boot_ns */
 };
 
 struct ancestor {
@@ -394,7 +404,8 @@ struct event {
 	__u32 target_len;
 	__u32 device;		/* not 0: path is within the filesystem with this s_dev */
 	__u32 grant;		/* that allowed it, where reason is REASON_GRANT */
-	__u32 pad;
+	__u32 repeats;		/* the same acts since the last event of them, not told one by one */
+	__u64 fold;		/* names acts that are the same, for as long as they are repeated; 0: never folded */
 	struct ancestor ancestor[MAX_ANCESTORS];
 	char exe[EXE_LEN];
 };

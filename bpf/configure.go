@@ -45,6 +45,7 @@ func configure(spec *ebpf.CollectionSpec, fixed enforcerConstants) (turn uint64,
 		"mount_lock_at":  locks["mount_lock"],
 		"self_hash":      key.sum("self"),
 		"abstract_hash":  key.sum("\x00"),
+		"ring_share":     uint64(max(spec.Maps[enforcerMapEvents].MaxEntries/ringShare, 16)),
 		"own_turn":       turn,
 		"turn":           turn,
 	}

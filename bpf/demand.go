@@ -116,7 +116,7 @@ func demandAlike(coll *ebpf.Collection, chosen programs, o Options, before *buil
 	if before == nil {
 		return nil
 	}
-	for _, program := range chosen.demand {
+	for _, program := range chosen.kept {
 		pins, err := demandPins(before.dir, program)
 		if err != nil {
 			return err
@@ -158,6 +158,19 @@ func onlineCPUs() []int {
 		}
 	}
 	return cpus
+}
+
+// FlushFolds tells of the acts that are no longer repeated how often they were.
+func (e *Enforcer) FlushFolds() error {
+	p, err := ebpf.LoadPinnedProgram(filepath.Join(e.pins, "programs", enforcerProgFlushFolds), nil)
+	if err != nil {
+		return fmt.Errorf("tell of repeated acts: %w", err)
+	}
+	defer p.Close()
+	if _, err := p.Run(&ebpf.RunOptions{}); err != nil {
+		return fmt.Errorf("tell of repeated acts: %w", err)
+	}
+	return nil
 }
 
 // detach takes a pinned link off.

@@ -84,6 +84,9 @@ func (d *differential) round(first, n int) {
 		}
 		all, at, sets = append(all, p), append(at, place), append(sets, p.set)
 	}
+	for _, set := range sets {
+		capable(set, ^policy.Capabilities(0))
+	}
 	if _, err := d.k.Apply(Set{Rulesets: sets}); err != nil {
 		d.t.Fatalf("apply: %v", err)
 	}

@@ -43,6 +43,14 @@ const (
 	enforcerAgentFlagAGENT_GUARDED enforcerAgentFlag = 4
 )
 
+type enforcerBudget struct {
+	_        structs.HostLayout
+	Told     uint64
+	Read     uint64
+	Tokens   int64
+	Refilled uint64
+}
+
 type enforcerConstants struct {
 	_            structs.HostLayout
 	Version      uint32
@@ -95,7 +103,8 @@ type enforcerEvent struct {
 	TargetLen  uint32
 	Device     uint32
 	Grant      uint32
-	Pad        uint32
+	Repeats    uint32
+	Fold       uint64
 	Ancestor   [8]struct {
 		_    structs.HostLayout
 		Pid  uint32
@@ -114,6 +123,40 @@ type enforcerEventShort struct {
 	_     structs.HostLayout
 	Event enforcerEvent
 	Path  [512]int8
+}
+
+type enforcerFold struct {
+	_     structs.HostLayout
+	Key   uint64
+	Until uint64
+	Count uint64
+	Act   struct {
+		_          structs.HostLayout
+		Session    uint64
+		Generation uint64
+		Agent      uint32
+		Operation  uint8
+		Kind       uint8
+		Access     uint8
+		AccessNew  uint8
+		Exchange   uint8
+		Object     uint8
+		Verdict    uint8
+		Reason     uint8
+		Port       uint16
+		Protocol   uint16
+		Missing    uint8
+		Held       uint8
+		_          [2]byte
+		Rule       uint32
+		Grant      uint32
+		Repeats    uint32
+		Fold       uint64
+		Peer       uint32
+		Family     uint16
+		Type       uint16
+		Address    [16]uint8
+	}
 }
 
 type enforcerGlobNode struct {
@@ -232,6 +275,7 @@ const (
 	enforcerLimitsSAMPLE_EVERY    enforcerLimits = 1024
 	enforcerLimitsLATENCY_BUCKETS enforcerLimits = 20
 	enforcerLimitsRING_WAKE       enforcerLimits = 131072
+	enforcerLimitsFOLDS           enforcerLimits = 8192
 	enforcerLimitsDIRCACHE        enforcerLimits = 65536
 	enforcerLimitsUNIX_NAME       enforcerLimits = 108
 	enforcerLimitsGRANTS_AT       enforcerLimits = 8
@@ -261,6 +305,7 @@ const (
 	enforcerObjectOBJECT_ABSTRACT enforcerObject = 4
 	enforcerObjectOBJECT_SOCKET   enforcerObject = 5
 	enforcerObjectOBJECT_TASK     enforcerObject = 6
+	enforcerObjectOBJECT_SAME     enforcerObject = 7
 )
 
 type enforcerOperation uint32
@@ -403,10 +448,12 @@ const (
 const (
 	enforcerMapAddresses            = "addresses"
 	enforcerMapAgents               = "agents"
+	enforcerMapBudgets              = "budgets"
 	enforcerMapCounts               = "counts"
 	enforcerMapDircache             = "dircache"
 	enforcerMapEdges                = "edges"
 	enforcerMapEvents               = "events"
+	enforcerMapFolds                = "folds"
 	enforcerMapGlobs                = "globs"
 	enforcerMapGrantNets            = "grant_nets"
 	enforcerMapGrantPaths           = "grant_paths"
@@ -438,6 +485,7 @@ const (
 	enforcerProgFileReceive         = "file_receive"
 	enforcerProgFileTruncate        = "file_truncate"
 	enforcerProgFindRoot            = "find_root"
+	enforcerProgFlushFolds          = "flush_folds"
 	enforcerProgIngress             = "ingress"
 	enforcerProgInodeRemoveAcl      = "inode_remove_acl"
 	enforcerProgInodeRemovexattr    = "inode_removexattr"
@@ -518,7 +566,10 @@ const (
 	enforcerVarOwnTurn              = "own_turn"
 	enforcerVarParentCgroup         = "parent_cgroup"
 	enforcerVarRenameLockAt         = "rename_lock_at"
+	enforcerVarRingShare            = "ring_share"
 	enforcerVarSelfHash             = "self_hash"
+	enforcerVarTellBurst            = "tell_burst"
+	enforcerVarTellRate             = "tell_rate"
 	enforcerVarTurn                 = "turn"
 )
 
@@ -582,6 +633,7 @@ type enforcerProgramSpecs struct {
 	FileReceive         *ebpf.ProgramSpec `ebpf:"file_receive"`
 	FileTruncate        *ebpf.ProgramSpec `ebpf:"file_truncate"`
 	FindRoot            *ebpf.ProgramSpec `ebpf:"find_root"`
+	FlushFolds          *ebpf.ProgramSpec `ebpf:"flush_folds"`
 	Ingress             *ebpf.ProgramSpec `ebpf:"ingress"`
 	InodeRemoveAcl      *ebpf.ProgramSpec `ebpf:"inode_remove_acl"`
 	InodeRemovexattr    *ebpf.ProgramSpec `ebpf:"inode_removexattr"`
@@ -649,10 +701,12 @@ type enforcerProgramSpecs struct {
 type enforcerMapSpecs struct {
 	Addresses  *ebpf.MapSpec `ebpf:"addresses"`
 	Agents     *ebpf.MapSpec `ebpf:"agents"`
+	Budgets    *ebpf.MapSpec `ebpf:"budgets"`
 	Counts     *ebpf.MapSpec `ebpf:"counts"`
 	Dircache   *ebpf.MapSpec `ebpf:"dircache"`
 	Edges      *ebpf.MapSpec `ebpf:"edges"`
 	Events     *ebpf.MapSpec `ebpf:"events"`
+	Folds      *ebpf.MapSpec `ebpf:"folds"`
 	Globs      *ebpf.MapSpec `ebpf:"globs"`
 	GrantNets  *ebpf.MapSpec `ebpf:"grant_nets"`
 	GrantPaths *ebpf.MapSpec `ebpf:"grant_paths"`
@@ -693,7 +747,10 @@ type enforcerVariableSpecs struct {
 	OwnTurn      *ebpf.VariableSpec `ebpf:"own_turn"`
 	ParentCgroup *ebpf.VariableSpec `ebpf:"parent_cgroup"`
 	RenameLockAt *ebpf.VariableSpec `ebpf:"rename_lock_at"`
+	RingShare    *ebpf.VariableSpec `ebpf:"ring_share"`
 	SelfHash     *ebpf.VariableSpec `ebpf:"self_hash"`
+	TellBurst    *ebpf.VariableSpec `ebpf:"tell_burst"`
+	TellRate     *ebpf.VariableSpec `ebpf:"tell_rate"`
 	Turn         *ebpf.VariableSpec `ebpf:"turn"`
 }
 
@@ -719,10 +776,12 @@ func (o *enforcerObjects) Close() error {
 type enforcerMaps struct {
 	Addresses  *ebpf.Map `ebpf:"addresses"`
 	Agents     *ebpf.Map `ebpf:"agents"`
+	Budgets    *ebpf.Map `ebpf:"budgets"`
 	Counts     *ebpf.Map `ebpf:"counts"`
 	Dircache   *ebpf.Map `ebpf:"dircache"`
 	Edges      *ebpf.Map `ebpf:"edges"`
 	Events     *ebpf.Map `ebpf:"events"`
+	Folds      *ebpf.Map `ebpf:"folds"`
 	Globs      *ebpf.Map `ebpf:"globs"`
 	GrantNets  *ebpf.Map `ebpf:"grant_nets"`
 	GrantPaths *ebpf.Map `ebpf:"grant_paths"`
@@ -742,10 +801,12 @@ func (m *enforcerMaps) Close() error {
 	return _EnforcerClose(
 		m.Addresses,
 		m.Agents,
+		m.Budgets,
 		m.Counts,
 		m.Dircache,
 		m.Edges,
 		m.Events,
+		m.Folds,
 		m.Globs,
 		m.GrantNets,
 		m.GrantPaths,
@@ -787,7 +848,10 @@ type enforcerVariables struct {
 	OwnTurn      *ebpf.Variable `ebpf:"own_turn"`
 	ParentCgroup *ebpf.Variable `ebpf:"parent_cgroup"`
 	RenameLockAt *ebpf.Variable `ebpf:"rename_lock_at"`
+	RingShare    *ebpf.Variable `ebpf:"ring_share"`
 	SelfHash     *ebpf.Variable `ebpf:"self_hash"`
+	TellBurst    *ebpf.Variable `ebpf:"tell_burst"`
+	TellRate     *ebpf.Variable `ebpf:"tell_rate"`
 	Turn         *ebpf.Variable `ebpf:"turn"`
 }
 
@@ -813,6 +877,7 @@ type enforcerPrograms struct {
 	FileReceive         *ebpf.Program `ebpf:"file_receive"`
 	FileTruncate        *ebpf.Program `ebpf:"file_truncate"`
 	FindRoot            *ebpf.Program `ebpf:"find_root"`
+	FlushFolds          *ebpf.Program `ebpf:"flush_folds"`
 	Ingress             *ebpf.Program `ebpf:"ingress"`
 	InodeRemoveAcl      *ebpf.Program `ebpf:"inode_remove_acl"`
 	InodeRemovexattr    *ebpf.Program `ebpf:"inode_removexattr"`
@@ -894,6 +959,7 @@ func (p *enforcerPrograms) Close() error {
 		p.FileReceive,
 		p.FileTruncate,
 		p.FindRoot,
+		p.FlushFolds,
 		p.Ingress,
 		p.InodeRemoveAcl,
 		p.InodeRemovexattr,

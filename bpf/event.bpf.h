@@ -6,47 +6,6 @@
 #ifndef BAILIFF_EVENT_BPF_H
 #define BAILIFF_EVENT_BPF_H
 
-/* What to tell, and of whom. */
-struct act {
-	__u64 session;
-	__u64 generation;
-	__u32 agent;
-	__u8 operation;
-	__u8 kind;
-	__u8 access;		/* what is asked for */
-	__u8 access_new;	/* of a rename or link: what is asked for at the new name */
-	__u8 exchange;		/* the two names of a rename change places */
-	__u8 object;
-	__u8 verdict;
-	__u8 reason;
-	__u16 port;
-	__u16 protocol;
-	__u8 missing;		/* of access: what no policy speaks of, so that a grant may give it */
-	__u8 held;		/* the object is open already, or others take the use: no use of a grant is taken */
-	__u32 rule;
-	__u32 grant;		/* that allows it */
-	__u32 peer;
-	__u16 family;
-	__u16 type;
-	__u8 address[16];
-};
-
-/* The current task did it. */
-static __always_inline void by_task(struct act *a, const struct label *l)
-{
-	a->session = l->session;
-	a->generation = l->generation;
-	a->agent = l->agent;
-}
-
-/* Some task of a session did it. */
-static __always_inline void by_session(struct act *a, const struct session *s, __u64 generation_now)
-{
-	a->session = s->session;
-	a->generation = generation_now;
-	a->agent = s->agent;
-}
-
 /*
  * A denial wakes the reader at once. What was allowed may wait until the reader
  * looks by itself, ten times a second: waking it for each cost a quarter of a
@@ -57,39 +16,6 @@ static __always_inline __u64 wake(const struct act *a)
 	if (a->verdict == VERDICT_ALLOW && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < RING_WAKE)
 		return BPF_RB_NO_WAKEUP;
 	return BPF_RB_FORCE_WAKEUP;
-}
-
-static __always_inline void count(__u32 agent, __u32 kind, __u32 verdict)
-{
-	struct counters *c = bpf_map_lookup_elem(&counts, &agent);
-	__u32 at = kind * VERDICT_COUNT + verdict;
-
-	if (c && at < KIND_COUNT * VERDICT_COUNT)
-		c->verdicts[at]++;
-}
-
-/*
- * While the programs of two builds are attached to the LSM hooks, both judge and
- * either may deny. Nothing runs after the one that denies, so that one tells;
- * what both let through is told and counted by the one whose turn it is.
- */
-static __always_inline bool others_turn(__u8 verdict)
-{
-	return verdict != VERDICT_DENY && *(volatile __u64 *)&turn != own_turn;
-}
-
-static __always_inline void count_allowed(const struct label *l, __u32 kind)
-{
-	if (!others_turn(VERDICT_ALLOW))
-		count(l->agent, kind, VERDICT_ALLOW);
-}
-
-static __always_inline void count_drop(__u32 agent)
-{
-	struct counters *c = bpf_map_lookup_elem(&counts, &agent);
-
-	if (c)
-		c->dropped++;
 }
 
 /* One step from a dentry towards the host's root, without a label's scratch to note it in. */
@@ -218,7 +144,8 @@ __noinline int fill(struct event *e, struct act *a)
 	e->target_len = 0;
 	e->device = 0;
 	e->grant = a->grant;
-	e->pad = 0;
+	e->repeats = a->repeats;
+	e->fold = a->fold;
 	return 0;
 }
 
@@ -230,9 +157,11 @@ __noinline int tell(struct act *a, struct label *l)
 	if (!a || (l && others_turn(a->verdict)))
 		return 0;
 	count(a->agent, a->kind, a->verdict);
+	if (!worth_telling(a, identity_of(a)))
+		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		count_drop(a->agent);
+		count_drop(a);
 		return 0;
 	}
 	fill(e, a);
@@ -249,9 +178,11 @@ __noinline int tell_packet(struct act *a)
 	if (!a)
 		return 0;
 	count(a->agent, a->kind, a->verdict);
+	if (!worth_telling(a, identity_of(a)))
+		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		count_drop(a->agent);
+		count_drop(a);
 		return 0;
 	}
 	fill(e, a);
@@ -320,13 +251,30 @@ __noinline __u32 names_length(struct label *l, __u32 n)
 	return bytes;
 }
 
+/* The identity of the act on the path of the n collected components, and on a second object. */
+__noinline __u64 identity_at(struct label *l, struct act *a, __u32 n, __u64 second)
+{
+	__u64 h;
+	__u32 i;
+
+	if (!l || !a)
+		return 0;
+	h = mix(identity_of(a), second);
+	for (i = 0; i < MAX_DEPTH; i++) {
+		if (i >= n)
+			break;
+		h = mix(h, l->hash[i]);
+	}
+	return h;
+}
+
 static __noinline int tell_long(struct label *l, struct act *a, __u32 n, __u64 second)
 {
 	struct event_long *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 	__u32 off;
 
 	if (!r) {
-		count_drop(l->agent);
+		count_drop(a);
 		return 0;
 	}
 	fill(&r->event, a);
@@ -348,7 +296,7 @@ static __noinline int tell_short(struct label *l, struct act *a, __u32 n, __u32 
 	struct event_short *r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 
 	if (!r) {
-		count_drop(l->agent);
+		count_drop(a);
 		return 0;
 	}
 	fill(&r->event, a);
@@ -372,6 +320,8 @@ __noinline int tell_path(struct label *l, struct act *a, __u64 first, __u64 seco
 	count(l->agent, a->kind, a->verdict);
 	l->leaf = first;
 	n = collect_again(l);
+	if (!worth_telling(a, identity_at(l, a, n, second)))
+		return 0;
 	if (!second && names_length(l, n) <= PATH_SHORT)
 		return tell_short(l, a, n, 0);
 	return tell_long(l, a, n, second);
@@ -385,9 +335,12 @@ __noinline int tell_name(struct label *l, struct act *a, __u32 len)
 	if (!l || !a || others_turn(a->verdict))
 		return 0;
 	count(l->agent, a->kind, a->verdict);
+	put(l, 0, hash_long(l, len & (MAX_NAME - 1)), 0);
+	if (!worth_telling(a, identity_at(l, a, 1, 0)))
+		return 0;
 	r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
 	if (!r) {
-		count_drop(l->agent);
+		count_drop(a);
 		return 0;
 	}
 	fill(&r->event, a);
@@ -401,10 +354,48 @@ __noinline int tell_name(struct label *l, struct act *a, __u32 len)
 /* An event about label.leaf, of which no mount is known, on the filesystem with this s_dev. */
 __noinline int tell_inode(struct label *l, struct act *a, __u32 device)
 {
+	__u32 n;
+
 	if (!l || !a || others_turn(a->verdict))
 		return 0;
 	count(l->agent, a->kind, a->verdict);
-	return tell_short(l, a, climb_super(l), device);
+	n = climb_super(l);
+	return worth_telling(a, identity_at(l, a, n, 0)) ? tell_short(l, a, n, device) : 0;
+}
+
+static long flush_fold(__u32 i, __u64 *now)
+{
+	struct fold *f = bpf_map_lookup_elem(&folds, &i);
+	struct event *e;
+	__u64 count;
+
+	if (!f || !f->count || *now < f->until || f->key == FOLD_CHANGES)
+		return 0;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return 1;	/* they stay folded */
+	count = __sync_lock_test_and_set(&f->count, 0);
+	if (!count) {
+		bpf_ringbuf_discard(e, BPF_RB_NO_WAKEUP);
+		return 0;
+	}
+	fill(e, &f->act);
+	if (e->object != OBJECT_INET && e->object != OBJECT_SOCKET)
+		e->object = OBJECT_SAME;
+	e->fold = f->key;
+	e->repeats = count - 1;
+	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+/* Run by the daemon: tells of acts that are no longer repeated, how often they were. */
+SEC("syscall")
+int flush_folds(void *ctx)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+
+	bpf_loop(FOLDS, flush_fold, &now, 0);
+	return 0;
 }
 
 #endif

@@ -21,6 +21,8 @@ type Event struct {
 	Generation uint64
 	Agent      uint32
 	Rule       policy.RuleNumber // of the agent's ruleset in that generation; 0: Reason says why
+	Count      uint64            // acts that this one stands for: it, and those that were the same since the last event of them
+	Fold       uint64            // not 0: the same in events of the same acts, for as long as they are repeated
 	Grant      uint32            // number of the grant that allowed it; 0: none did
 	Operation  string            // open, exec, connect, ...
 	Kind       string            // file, exec, network, unix, guard
@@ -73,6 +75,7 @@ func decode(raw []byte) (*Event, error) {
 	ev := &Event{
 		BootNS: e.BootNs, Session: e.Session, Generation: e.Generation, Agent: e.Agent,
 		Rule: policy.RuleNumber(e.Rule), Grant: e.Grant,
+		Count: 1 + uint64(e.Repeats), Fold: e.Fold,
 		Operation: name(operationNames(), int(e.Operation)),
 		Kind:      name(kindNames(), int(kindOf(enforcerOperation(e.Operation)))),
 		Verdict:   name(verdictNames(), int(e.Verdict)),

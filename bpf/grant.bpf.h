@@ -51,8 +51,7 @@ static __always_inline bool take_use(__u32 number)
 
 	if (!g)
 		return false;
-	/* Of two builds that are attached, one takes it. */
-	if (!(g->flags & GRANT_COUNTED) || others_turn(VERDICT_ALLOW))
+	if (!(g->flags & GRANT_COUNTED))
 		return true;
 	if (__sync_fetch_and_add(&g->uses, -1) > 0)
 		return true;

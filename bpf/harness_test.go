@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func loadKernel(t *testing.T) (*kernel, error) {
 	}
 	k.options = Options{
 		PinDir: filepath.Join(pins, "bailiff"), Cgroup: cgroup, Level: 2, Full: true,
-		Sizes: Sizes{RingBytes: 1 << 20},
+		Sizes: Sizes{RingBytes: 1 << 20}, Tell: Tell{Rate: 1 << 20, Burst: 1 << 20}, // tests flood
 	}
 	k.Enforcer, err = Load(k.options)
 	if errors.Is(err, unix.EPERM) && !kerneltest.InVM() {
@@ -173,10 +174,10 @@ func (k *kernel) apply(t testing.TB, r rules) *policy.Ruleset {
 	t.Helper()
 	sets := compile(t, r.yaml())
 	for _, set := range sets {
-		if set.Capabilities = ^policy.Capabilities(0); r.capabilities != nil {
-			set.Capabilities = *r.capabilities
+		capable(set, ^policy.Capabilities(0))
+		if r.capabilities != nil {
+			capable(set, *r.capabilities)
 		}
-		set.Digest[0]++ // it is not what was compiled
 	}
 	if _, err := k.Apply(Set{Rulesets: sets, Agents: map[string]string{testSubject: testSubject}}); err != nil {
 		t.Fatalf("apply: %v", err)
@@ -185,6 +186,12 @@ func (k *kernel) apply(t testing.TB, r rules) *policy.Ruleset {
 		t.Fatalf("set homes: %v", err)
 	}
 	return sets[0]
+}
+
+// capable changes the capabilities of what was compiled.
+func capable(r *policy.Ruleset, c policy.Capabilities) {
+	r.Capabilities = c
+	r.Digest = sha256.Sum256(fmt.Appendf(r.Digest[:], "%d", c))
 }
 
 // mounts reads where whole filesystems are mounted, as the daemon does.

@@ -21,6 +21,7 @@ type Enforcer struct {
 	cacheKey [2]uint64
 	pins     string // directory of the pins
 	cgroup   string // parent of the sessions'
+	tell     Tell
 
 	mu     sync.Mutex // what follows, and every write to the rule maps
 	rules  allocator
@@ -44,6 +45,8 @@ type Enforcer struct {
 type globals struct {
 	Generation uint64
 	FileGrants uint64
+	TellRate   uint64
+	TellBurst  uint64
 	Parent     uint64
 	HostRoot   uint64
 	Turn       uint64
@@ -130,7 +133,7 @@ func load(o Options, spec *ebpf.CollectionSpec, chosen programs, before *build, 
 	if err := pinAll(coll, chosen, o, dir, before); err != nil {
 		return nil, err
 	}
-	e := &Enforcer{maps: coll.Maps, full: o.Full, pins: dir, cgroup: o.Cgroup, before: before}
+	e := &Enforcer{maps: coll.Maps, full: o.Full, pins: dir, cgroup: o.Cgroup, tell: o.Tell, before: before}
 	coll.Maps = nil // e's now
 	if err := e.start(); err != nil {
 		return nil, errors.Join(err, e.Close())
@@ -156,7 +159,7 @@ func (e *Enforcer) start() error {
 		return fmt.Errorf("read the programs' constants: %w", err)
 	}
 	e.key, e.cacheKey = fixed.HashKey, fixed.CacheKey
-	return e.setParent()
+	return e.setGlobal()
 }
 
 // Full tells whether the LSM programs are in force.

@@ -15,12 +15,16 @@ const volatile __u64 mount_lock_at;	/* address of the kernel's mount_lock */
 const volatile __u64 self_hash;		/* hash of "self" */
 const volatile __u64 abstract_hash;	/* hash of "\0", the parent of abstract socket names */
 
+const volatile __u64 ring_share = 1;	/* events of one agent that may wait in the ring */
 const volatile __u64 own_turn;		/* see turn */
 
 /* Written by the daemon only. generation & 1 chooses the slot of struct agent. */
 __u64 generation = 0;
 /* Not 0: there are grants for files, so mappings have to be looked at. Written by the daemon. */
 __u64 file_grants = 0;
+/* How many events an agent may tell in a second, and at once after it told none. Written by the daemon. */
+__u64 tell_rate = 0;
+__u64 tell_burst = 0;
 /* Id of the cgroup that the sessions' cgroups are in: what is in there and of no session may do nothing. Written by the daemon. */
 __u64 parent_cgroup = 0;
 /* Address of the dentry that is the host's "/". Set by find_root before anything is attached. */
@@ -168,6 +172,23 @@ struct {
 	__type(key, __u32);
 	__type(value, struct counters);
 } counts SEC(".maps");
+
+/* Acts that are being repeated, by what they are. Written by the programs. Full: repeats are told one by one. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, FOLDS);
+	__type(key, __u32);
+	__type(value, struct fold);
+} folds SEC(".maps");
+
+/* What agents have told. Written by the programs and, in memory that it shares, the daemon. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_AGENTS);
+	__type(key, __u32);
+	__type(value, struct budget);
+} budgets SEC(".maps");
 
 /* How long sampled decisions took. Written by the programs, read by the daemon. */
 struct {

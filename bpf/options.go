@@ -22,6 +22,32 @@ type Options struct {
 	Ready func() error
 	// Sizes are capacities of maps; zero is the default.
 	Sizes Sizes
+	// Tell is how much each agent may tell; zero is the default.
+	Tell Tell
+}
+
+// Tell bounds the events of one agent. What is beyond is counted as dropped.
+type Tell struct {
+	Rate  uint32 // a second
+	Burst uint32 // at once, after none for a while
+}
+
+const (
+	tellRate  = 500
+	tellBurst = 20000
+	// ringShare is the bytes of the ring for each event of one agent that may
+	// wait in it: a quarter of the ring at most is one agent's.
+	ringShare = 4096
+)
+
+func (t Tell) limits() (rate, burst uint64) {
+	if t.Rate == 0 {
+		t.Rate = tellRate
+	}
+	if t.Burst == 0 {
+		t.Burst = tellBurst
+	}
+	return uint64(t.Rate), uint64(t.Burst)
 }
 
 // Sizes are the configurable capacities. They take memory when loaded: about 40

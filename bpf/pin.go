@@ -55,7 +55,7 @@ func pinAll(coll *ebpf.Collection, chosen programs, o Options, dir string, befor
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
-	for _, name := range slices.Concat(chosen.cgroup, chosen.demand) {
+	for _, name := range slices.Concat(chosen.cgroup, chosen.kept) {
 		if err := coll.Programs[name].Pin(filepath.Join(making, "programs", name)); err != nil {
 			return fmt.Errorf("pin program %s: %w", name, err)
 		}

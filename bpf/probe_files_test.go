@@ -92,11 +92,13 @@ func fileProbes() map[string]operation {
 			return "", unix.MoveMount(mnt, "", unix.AT_FDCWD, arg(1), unix.MOVE_MOUNT_F_EMPTY_PATH)
 		},
 		"storm": storm,
-		// Opens a path many times, and returns how often that was denied.
+		// Opens a path many times, each with its number in place of a #, and
+		// returns how often that was denied.
 		"many": func(arg func(int) string) (string, error) {
 			denied := 0
-			for range number(arg(0)) {
-				if _, err := open(false)(func(i int) string { return arg(i + 1) }); err == unix.EACCES {
+			for n := range number(arg(0)) {
+				numbered := func(i int) string { return strings.ReplaceAll(arg(i+1), "#", fmt.Sprint(n)) }
+				if _, err := open(false)(numbered); err == unix.EACCES {
 					denied++
 				}
 			}

@@ -15,7 +15,7 @@ import (
 type programs struct {
 	lsm    []string // and tracepoints
 	cgroup []string
-	demand []string // see demanded
+	kept   []string // pinned, to be attached or run when there is need: see demand.go
 }
 
 // findRoot is run at load and attached nowhere.
@@ -34,14 +34,16 @@ func choose(spec *ebpf.CollectionSpec, full bool) (programs, error) {
 	for name, p := range spec.Programs {
 		switch {
 		case name == findRoot:
+		case name == enforcerProgFlushFolds:
+			chosen.kept = append(chosen.kept, name)
 		case p.Type == ebpf.Tracing && full:
 			chosen.lsm = append(chosen.lsm, name)
 		case name == enforcerProgIngress:
-			chosen.demand = append(chosen.demand, name)
+			chosen.kept = append(chosen.kept, name)
 		case p.Type == ebpf.CGroupSockAddr || p.Type == ebpf.CGroupSKB:
 			chosen.cgroup = append(chosen.cgroup, name)
 		case full && demanded(name):
-			chosen.demand = append(chosen.demand, name)
+			chosen.kept = append(chosen.kept, name)
 		case !full:
 			delete(spec.Programs, name)
 		default:

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // Reader reads verdicts in the order they were made. What was read stays in the
@@ -28,6 +29,7 @@ type Reader struct {
 	flushTo atomic.Uint64 // one more than the position that Flush waits for; 0: none does
 	stopped atomic.Bool
 	mu      sync.Mutex // Commit against Close
+	budgets []byte     // of agents, shared with the programs
 	closed  bool
 }
 
@@ -42,6 +44,9 @@ func (e *Enforcer) NewReader() (r *Reader, err error) {
 		}
 	}()
 	if r.source, err = e.maps[enforcerMapEvents].Clone(); err != nil {
+		return r, err
+	}
+	if r.budgets, err = mapBudgets(e.maps[enforcerMapBudgets]); err != nil {
 		return r, err
 	}
 	if r.id, err = ringID(r.source); err != nil {
@@ -115,6 +120,7 @@ func (r *Reader) Commit(position uint64) error {
 		return fmt.Errorf("commit to the ring of events: %w", os.ErrClosed)
 	}
 	if position > r.ring.consumer.Load() {
+		r.acknowledge(position)
 		r.ring.consumer.Store(position)
 	}
 	return nil
@@ -158,6 +164,11 @@ func (r *Reader) Read(deadline time.Time) (*Event, error) {
 				}
 			}
 			continue
+		}
+		if r.next == r.ring.consumer.Load() {
+			if err := r.settle(); err != nil {
+				return nil, err
+			}
 		}
 		if err := r.wait(deadline); err != nil {
 			return nil, err
@@ -228,6 +239,9 @@ func (r *Reader) release() error {
 	var errs []error
 	if r.ring != nil {
 		errs = append(errs, r.ring.unmap())
+	}
+	if r.budgets != nil {
+		errs = append(errs, unix.Munmap(r.budgets))
 	}
 	if r.bell != nil {
 		errs = append(errs, r.bell.close())

@@ -14,18 +14,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// setParent tells the programs which cgroup it is that nothing may be in but
-// sessions.
-func (e *Enforcer) setParent() error {
+// setGlobal tells the programs which cgroup it is that nothing may be in but
+// sessions, and how much agents may tell.
+func (e *Enforcer) setGlobal() error {
 	var st unix.Stat_t
 	if err := unix.Stat(e.cgroup, &st); err != nil {
 		return &os.PathError{Op: "stat", Path: e.cgroup, Err: err}
 	}
 	g, err := e.globals()
-	if err != nil || g.Parent == st.Ino {
+	if err != nil {
 		return err
 	}
 	g.Parent = st.Ino
+	g.TellRate, g.TellBurst = e.tell.limits()
 	return e.setGlobals(g)
 }
 

@@ -100,7 +100,7 @@ func complete(dir string, chosen programs) bool {
 
 // adopt takes over what this build pinned earlier.
 func adopt(o Options, spec *ebpf.CollectionSpec, chosen programs, current *build, rest []string) (*Enforcer, error) {
-	e := &Enforcer{maps: map[string]*ebpf.Map{}, full: o.Full, pins: current.dir, cgroup: o.Cgroup, adopted: true, retiring: rest}
+	e := &Enforcer{maps: map[string]*ebpf.Map{}, full: o.Full, pins: current.dir, cgroup: o.Cgroup, tell: o.Tell, adopted: true, retiring: rest}
 	for name := range spec.Maps {
 		m, err := ebpf.LoadPinnedMap(filepath.Join(current.dir, "maps", pinName(name)), nil)
 		if err != nil {

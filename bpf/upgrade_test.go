@@ -85,9 +85,9 @@ func TestUpgrade(t *testing.T) {
 // upgrade replaces the programs by those of options.Version while the session tries things.
 func (k *kernel) upgrade(t *testing.T, s *confined, trials []trial) {
 	t.Helper()
-	k.events(t)
+	k.settled(t)
 	told := map[string]int{}
-	tell := func(ev *Event) { told[ev.Operation+" "+ev.Verdict]++ }
+	tell := func(ev *Event) { told[ev.Operation+" "+ev.Verdict] += int(ev.Count) }
 	before, agents, left := k.Enforcer, k.Agents(), map[uint32]int64{}
 	for _, x := range trials {
 		if x.grant != 0 {
@@ -130,6 +130,9 @@ func (k *kernel) upgrade(t *testing.T, s *confined, trials []trial) {
 	entries, err := os.ReadDir(k.options.PinDir)
 	if err != nil || len(entries) != 1 {
 		t.Errorf("pins that are left: %v, %v", entries, err)
+	}
+	for _, ev := range k.settled(t) {
+		tell(ev)
 	}
 	checkTold(t, trials, rounds, told)
 	for grant, n := range left {

@@ -51,6 +51,11 @@ type LogConfig struct {
 	MaxBytes int64 `yaml:"maxBytes"` // at which a file is rotated
 	Keep     int   `yaml:"keep"`     // rotated files
 	Queue    int   `yaml:"queue"`    // events that may wait for the disk
+
+	// Events of one agent, a second, and at once after none for a while. What is
+	// beyond is counted and not told.
+	Rate  uint32 `yaml:"rate"`
+	Burst uint32 `yaml:"burst"`
 }
 
 // GrantsConfig bounds what may be granted.
@@ -75,7 +80,7 @@ func Defaults() Config {
 	return Config{
 		StateDir: "/var/lib/bailiff", RunDir: "/run/bailiff", PinDir: "/sys/fs/bpf/bailiff",
 		Cgroup: "bailiff", Metrics: "127.0.0.1:9464", Tier: "auto", Canary: "3s",
-		Log:    LogConfig{MaxBytes: 64 << 20, Keep: 16, Queue: 1 << 16},
+		Log:    LogConfig{MaxBytes: 64 << 20, Keep: 16, Queue: 1 << 16, Rate: 500, Burst: 20000},
 		Grants: GrantsConfig{MaxTTL: 24 * time.Hour},
 	}
 }

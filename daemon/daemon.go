@@ -52,6 +52,7 @@ type Daemon struct {
 	lsm     error // why LSM programs can't enforce here; nil: they do
 	kernel  *bpf.Enforcer
 	reader  *bpf.Reader
+	folds   folds
 	audit   *audit.Writer
 	metrics *metrics.Metrics
 
@@ -187,6 +188,7 @@ func (d *Daemon) openKernel() (err error) {
 	options := bpf.Options{
 		PinDir: c.PinDir, Cgroup: d.parent.Path, Level: d.parent.Level, Full: d.lsm == nil, Sizes: c.sizes(),
 		Version: d.o.Version, Ready: d.checkStored,
+		Tell: bpf.Tell{Rate: c.Log.Rate, Burst: c.Log.Burst},
 	}
 	if d.kernel, err = bpf.Load(options); err != nil {
 		return err

@@ -37,17 +37,18 @@ func (x *denial) size() int {
 	return fixed + len(x.operation) + len(x.object) + len(x.rule) + len(x.advice.Section) + len(x.advice.Line) + len(x.advice.Reason)
 }
 
-func (d *denials) add(x denial) {
+// add counts what was denied so many times.
+func (d *denials) add(x denial, times uint64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.count++
+	d.count += times
 	if d.kinds == nil {
 		d.kinds = map[denial]uint64{}
 	}
 	if d.kinds[x] > 0 {
-		d.kinds[x]++
+		d.kinds[x] += times
 	} else if size := x.size(); len(d.kinds) < maxDenials && d.bytes+size <= maxDenialBytes {
-		d.kinds[x], d.bytes = 1, d.bytes+size
+		d.kinds[x], d.bytes = times, d.bytes+size
 	}
 }
 

@@ -116,11 +116,15 @@ func (d *Daemon) tell(ev *bpf.Event) {
 	} else if ev.Rule != 0 {
 		out.Rule = "rule " + strconv.Itoa(int(ev.Rule)) + " of generation " + strconv.FormatUint(ev.Generation, 10)
 	}
+	if ev.Count > 1 {
+		out.Count = ev.Count
+	}
+	d.folds.complete(ev, &out)
 	s := d.sessions.numbered(ev.Session)
 	if s != nil {
 		out.Session, out.Task = s.ID, s.Task
 		if ev.Verdict != "allow" {
-			s.denials.add(denial{ev.Operation, describeObject(&out), out.Rule, advise(ruleset, ev)})
+			s.denials.add(denial{ev.Operation, describeObject(&out), out.Rule, advise(ruleset, ev)}, ev.Count)
 		}
 	}
 	d.audit.Write(out)

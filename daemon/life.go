@@ -152,6 +152,9 @@ func (d *Daemon) untold() (map[string]uint64, error) {
 // first that no daemon told of.
 func (d *Daemon) followDrops(ctx context.Context) {
 	for tick := time.NewTicker(time.Second); ; {
+		if err := d.kernel.FlushFolds(); err != nil {
+			d.log.Error("repeated acts stay untold", "error", err)
+		}
 		lost, err := d.untold()
 		if err != nil {
 			d.log.Error("the counts cannot be read", "error", err)

@@ -129,7 +129,7 @@ func TestIDs(t *testing.T) {
 func TestDenials(t *testing.T) {
 	var d denials
 	for i := range maxDenials + 500 {
-		d.add(denial{operation: "open", object: strconv.Itoa(i % (maxDenials + 100))})
+		d.add(denial{operation: "open", object: strconv.Itoa(i % (maxDenials + 100))}, 1)
 	}
 	list := d.list()
 	if d.total() != maxDenials+500 || len(list) != maxDenials {
@@ -155,9 +155,9 @@ func TestDenialsAreBounded(t *testing.T) {
 	for i := range maxDetailed + 2 {
 		s := &session{sessionRecord: sessionRecord{ID: strconv.Itoa(i), Number: uint64(i)}}
 		for j := range 1000 {
-			s.denials.add(denial{operation: "open", object: strings.Repeat(strconv.Itoa(j), 1000)})
+			s.denials.add(denial{operation: "open", object: strings.Repeat(strconv.Itoa(j), 1000)}, 1)
 		}
-		s.denials.add(denial{operation: "open", object: "0"})
+		s.denials.add(denial{operation: "open", object: "0"}, 1)
 		if n := text(s); n > maxDenialBytes || s.denials.total() != 1001 {
 			t.Fatalf("%d bytes of %d denials", n, s.denials.total())
 		}

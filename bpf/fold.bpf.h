@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Counting acts, and choosing those that are told. An act that is repeated is
+ * told once a second, with how often; an agent that tells of too many different
+ * ones is not heard for a while, so that no flood of one hides what another did.
+ * Every act is counted, told or not.
+ */
+#ifndef BAILIFF_FOLD_BPF_H
+#define BAILIFF_FOLD_BPF_H
+
+#define FOLD_CHANGES 1
+#define FOLD_NS 1000000000ULL	/* an act that is repeated is told so often */
+#define REFILL_NS 10000000ULL
+
+/* The current task did it. */
+static __always_inline void by_task(struct act *a, const struct label *l)
+{
+	a->session = l->session;
+	a->generation = l->generation;
+	a->agent = l->agent;
+}
+
+/* Some task of a session did it. */
+static __always_inline void by_session(struct act *a, const struct session *s, __u64 generation_now)
+{
+	a->session = s->session;
+	a->generation = generation_now;
+	a->agent = s->agent;
+}
+
+static __always_inline void count(__u32 agent, __u32 kind, __u32 verdict)
+{
+	struct counters *c = bpf_map_lookup_elem(&counts, &agent);
+	__u32 at = kind * VERDICT_COUNT + verdict;
+
+	if (c && at < KIND_COUNT * VERDICT_COUNT)
+		c->verdicts[at]++;
+}
+
+/*
+ * While the programs of two builds are attached to the LSM hooks, both judge and
+ * either may deny. Nothing runs after the one that denies, so that one tells;
+ * what both let through is told and counted by the one whose turn it is.
+ */
+static __always_inline bool others_turn(__u8 verdict)
+{
+	return verdict != VERDICT_DENY && *(volatile __u64 *)&turn != own_turn;
+}
+
+static __always_inline void count_allowed(const struct label *l, __u32 kind)
+{
+	if (!others_turn(VERDICT_ALLOW))
+		count(l->agent, kind, VERDICT_ALLOW);
+}
+
+static __always_inline void count_drop(const struct act *a)
+{
+	__u32 agent = a->agent;
+	struct counters *c = bpf_map_lookup_elem(&counts, &agent);
+
+	if (c)
+		c->dropped += 1 + a->repeats;
+}
+
+/* Takes one of the events that the agent may tell. False: there is none left. */
+static __always_inline bool take_token(__u32 agent)
+{
+	struct budget *b = bpf_map_lookup_elem(&budgets, &agent);
+	__u64 now = bpf_ktime_get_boot_ns(), last, since, most = *(volatile __u64 *)&tell_burst;
+	__u64 tokens;
+
+	if (!b || b->told - *(volatile __u64 *)&b->read >= ring_share)
+		return false;
+	last = b->refilled;
+	since = now - last;
+	if (since > REFILL_NS && __sync_val_compare_and_swap(&b->refilled, last, now) == last) {
+		if (since > 1000 * FOLD_NS)
+			since = 1000 * FOLD_NS;
+		tokens = (b->tokens < 0 ? 0 : b->tokens) + since * *(volatile __u64 *)&tell_rate / 1000000000;
+		b->tokens = tokens < most ? tokens : most;
+	}
+	if (__sync_fetch_and_add(&b->tokens, -1) <= 0) {
+		__sync_fetch_and_add(&b->tokens, 1);
+		return false;
+	}
+	__sync_fetch_and_add(&b->told, 1);
+	return true;
+}
+
+/* Whether this act is one more of those in f, and then its events so far. */
+static __always_inline bool one_more(struct fold *f, struct act *a, __u64 key, __u64 now)
+{
+	__u64 was = f->key, until = *(volatile __u64 *)&f->until;
+
+	if (was == key && now < until) {
+		__sync_fetch_and_add(&f->count, 1);
+		return true;
+	}
+	if (was == key && __sync_val_compare_and_swap(&f->until, until, now + FOLD_NS) == until) {
+		a->fold = key;
+		a->repeats = __sync_lock_test_and_set(&f->count, 0);
+	} else if (was != key && now >= until && !f->count && was != FOLD_CHANGES &&
+		   __sync_val_compare_and_swap(&f->key, was, FOLD_CHANGES) == was) {
+		f->act = *a;
+		f->until = now + FOLD_NS;
+		a->fold = key;
+		*(volatile __u64 *)&f->key = key;
+	}
+	return false;
+}
+
+/* Everything about an act but its object's path. */
+__noinline __u64 identity_of(struct act *a)
+{
+	const __u64 *address;
+	__u64 h;
+
+	if (!a)
+		return 0;
+	address = (const __u64 *)a->address;
+	h = mix(fixed.cache_key[0], a->session);
+	h = mix(h, a->agent | (__u64)a->operation << 32 | (__u64)a->verdict << 40 | (__u64)a->reason << 48 | (__u64)a->access << 56);
+	h = mix(h, a->rule | (__u64)a->grant << 32);
+	h = mix(h, a->peer | (__u64)a->port << 32 | (__u64)a->protocol << 48);
+	h = mix(h, a->family | (__u64)a->type << 16);
+	h = mix(h, address[0]);
+	return mix(h, address[1]);
+}
+
+/*
+ * Whether the act is to be told; if not, that is counted. Programs that come
+ * about are told each time.
+ */
+__noinline int worth_telling(struct act *a, __u64 identity)
+{
+	__u64 key = identity < 2 ? 2 : identity;
+	__u32 slot = key & (FOLDS - 1);
+	struct fold *f = bpf_map_lookup_elem(&folds, &slot);
+
+	if (!a)
+		return false;
+	if (f && !(a->operation == OP_EXEC && a->verdict == VERDICT_ALLOW) && one_more(f, a, key, bpf_ktime_get_boot_ns()))
+		return false;
+	if (take_token(a->agent))
+		return true;
+	count_drop(a);
+	return false;
+}
+
+#endif
