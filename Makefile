@@ -73,6 +73,10 @@ kills: build ## kill the daemon under load, KILLS times (200) in each of KERNELS
 			'cd tests && BAILIFF_KILLS=$(KILLS) ../build/guest/tests.test -test.v -test.timeout 2h -test.run TestKills' || exit; \
 	done
 
+.PHONY: escape
+escape: build ## every known way out of a session, tried in guests; KERNELS chooses, ONLY=REGEXP, UPDATE=1
+	@UPDATE=$(UPDATE) ONLY='$(ONLY)' scripts/escape $(KERNELS)
+
 .PHONY: bench
 bench: ## measurements against no enforcement and Landlock (as root); ROW=B2 chooses one
 	scripts/bench $(ROW)

@@ -20,9 +20,9 @@ import (
 
 // guardedActs are what no policy opens, each beside what it leaves open. Outside
 // of any session all of them succeed, and undo themselves.
-func guardedActs() []attack {
+func guardedActs() []act {
 	again := func(file string) string { return `x=$(< ` + file + `) && echo "$x" > ` + file }
-	return []attack{
+	return []act{
 		{name: "list the state", attack: "ls %STATE%", neighbour: "ls %DIR%", event: "open %STATE%"},
 		{name: "read the log", attack: "head -c1 %STATE%/log/events.jsonl", neighbour: "head -c1 %WORK%/notes", event: "open %STATE%/log/events.jsonl"},
 		{name: "write the log", attack: ": >> %STATE%/log/events.jsonl", neighbour: ": >> %WORK%/notes", event: "open %STATE%/log/events.jsonl"},

@@ -13,7 +13,6 @@ func TestSystem(t *testing.T) {
 		test func(*testing.T, *host)
 	}{
 		{"programs", testPrograms},
-		{"attacks", testAttacks},
 		{"guardrail", testGuardrail},
 		{"canary", testCanary},
 		{"grants", testGrants},
