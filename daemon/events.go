@@ -271,6 +271,8 @@ func reasonText(reason string) string {
 		return "its path has too many components"
 	case "race":
 		return "its path kept changing while it was looked at: try again"
+	case "full":
+		return "a table of the kernel programs is full: see `bailiff doctor`"
 	case "fault":
 		return "the kernel could not look at it"
 	case "wider":

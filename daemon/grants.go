@@ -133,13 +133,12 @@ func (g *grants) issue(s *session, x *grant) error {
 	g.byID[x.ID] = x
 	err := g.save()
 	if err == nil {
-		x.Number, err = g.kernel.Issue(x.kernel(s.Number, s.group.ID))
+		err = g.make(s, x)
 	}
 	if err != nil {
 		delete(g.byID, x.ID)
 		return errors.Join(err, g.save())
 	}
-	g.number(x)
 	g.metrics.Grants.Inc()
 	g.record([]audit.Event{x.event(grantIssued, x.fields())}, func() { err = g.save() })
 	if err != nil { // it would be lost with this daemon
@@ -152,11 +151,21 @@ func (g *grants) issue(s *session, x *grant) error {
 	return nil
 }
 
-// number notes what the kernel calls a grant. A number is given again when a
-// grant has ended, so the old ones are kept beside it.
-func (g *grants) number(x *grant) {
+// make gives a grant to the kernel. What it allows at once is told of when its
+// number is known.
+func (g *grants) make(s *session, x *grant) (err error) {
 	g.named.Lock()
 	defer g.named.Unlock()
+	x.Number, err = g.kernel.Issue(x.kernel(s.Number, s.group.ID))
+	if err == nil {
+		g.number(x)
+	}
+	return err
+}
+
+// number notes what the kernel calls a grant; g.named is held. A number is given
+// again when a grant has ended, so the old ones are kept beside it.
+func (g *grants) number(x *grant) {
 	g.byNumber[x.Number] = append(g.byNumber[x.Number], x)
 }
 

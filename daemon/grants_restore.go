@@ -35,9 +35,7 @@ func (g *grants) restore(adopted bool, find func(id string) (*session, bool)) er
 	known := map[uint32]bpf.Grant{}
 	var lost, over, revoked, orphaned, living []*grant
 	var events []audit.Event
-	for _, x := range stored.Grants {
-		g.byID[x.ID] = x // all of them, before any is saved again
-	}
+	g.remember(stored)
 	g.metrics.Grants.Set(float64(len(stored.Grants)))
 	for _, x := range stored.Grants {
 		s, ok := find(x.Session)
@@ -58,7 +56,6 @@ func (g *grants) restore(adopted bool, find func(id string) (*session, bool)) er
 			continue
 		}
 		known[x.Number] = x.kernel(s.Number, s.group.ID)
-		g.number(x)
 		g.noteUses(x)
 		switch {
 		case state.Revoked:
@@ -84,6 +81,19 @@ func (g *grants) restore(adopted bool, find func(id string) (*session, bool)) er
 	g.tell(events...)
 	g.rearm()
 	return nil
+}
+
+// remember takes all stored grants in, before any is saved again or an event of
+// one is read; g.mu is held.
+func (g *grants) remember(stored storedGrants) {
+	g.named.Lock()
+	defer g.named.Unlock()
+	for _, x := range stored.Grants {
+		g.byID[x.ID] = x
+		if x.Number != 0 && stored.Boot == g.bootID {
+			g.number(x)
+		}
+	}
 }
 
 // inKernel tells whether the kernel has a grant as it was written down.

@@ -379,7 +379,7 @@ func TestEndedGrantsAreForgotten(t *testing.T) {
 	for i := range uint32(maxEndedGrants + 10) {
 		x := &grant{ID: fmt.Sprint(i), Number: i}
 		g.byID[x.ID] = x
-		g.number(x)
+		g.number(x) // nobody else is there to lock out
 		g.close(x, endRevoked, g.now())
 	}
 	g.forgetOld()
