@@ -169,7 +169,11 @@ func silent(t *testing.T, a *agent, key string, end time.Duration) {
 	if p.bytes == 0 || p.last > end+slack() {
 		t.Errorf("%s: %d bytes came, the last %v after the deadline", key, p.bytes, p.last-end)
 	}
-	t.Logf("%s: %d bytes came, the last %v before the deadline; it ended by %s %v after", key, p.bytes, end-p.last, p.error, p.end-end)
+	ended := "it waits"
+	if p.end != 0 {
+		ended = fmt.Sprintf("it ended by %s %v after it", p.error, p.end-end)
+	}
+	t.Logf("%s: %d bytes came, the last %v before the deadline; %s", key, p.bytes, end-p.last, ended)
 }
 
 func testNetworkGrants(t *testing.T, h *host, a *agent) {
