@@ -22,8 +22,8 @@ func testGrantsAlone(t *testing.T, h *host, a *agent) {
 	if h.full {
 		flags = append(flags, "--file", "%DIR%/vault:read")
 	}
-	g := h.issue(t, a.id, 6*time.Second, flags...)
-	u := h.issue(t, a.id, 6*time.Second, "--connect", datagrams.flag(), "--protocol", "udp")
+	g := h.issue(t, a.id, brief(), flags...)
+	u := h.issue(t, a.id, brief(), "--connect", datagrams.flag(), "--protocol", "udp")
 	lasting := h.issue(t, a.id, time.Hour, "--connect", "127.0.0.4:80")
 	h.stop(t, syscall.SIGKILL)
 	a.answers(t, fmt.Sprintf(`connected("alone", %q, %d)`, stream.host, stream.port), "ok")

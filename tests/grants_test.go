@@ -34,6 +34,15 @@ func onTheBasicTier(text string) string {
 	return strings.Replace(text, "    - {path: %DIR%/vault/sealed, deny: [read]}\n", "", 1)
 }
 
+// brief is how long a grant lasts that is waited for: long enough to do under it
+// what a test does.
+func brief() time.Duration {
+	if kerneltest.InVM() {
+		return 15 * time.Second
+	}
+	return 5 * time.Second
+}
+
 // slack is by how much later than the deadline a session may say that it received
 // something: it looks at the clock a little later than the kernel did.
 func slack() time.Duration {
@@ -95,7 +104,7 @@ func testFileGrants(t *testing.T, h *host, a *agent) {
 		t.Skip(kerneltest.SkipReason + "full tier: Landlock cannot be widened")
 	}
 	a.answers(t, `opened("early", "%DIR%/vault/data")`, "EACCES")
-	g := h.issue(t, a.id, 6*time.Second, "--file", "%DIR%/vault:read")
+	g := h.issue(t, a.id, brief(), "--file", "%DIR%/vault:read")
 	a.answers(t, `opened("fd", "%DIR%/vault/data")`, "ok")
 	a.answers(t, `read("fd")`, "treasure")
 	a.answers(t, `opened("w", "%DIR%/vault/data", os.O_WRONLY)`, "EACCES")
@@ -186,8 +195,8 @@ func testNetworkGrants(t *testing.T, h *host, a *agent) {
 		a.answers(t, connect("early", p, "STREAM"), "EPERM", "EACCES")
 	}
 	lasting := h.issue(t, a.id, time.Hour, "--connect", kept.flag())
-	g := h.issue(t, a.id, 5*time.Second, "--connect", stream.flag(), "--connect", stream6.flag(), "--connect", "127.0.0.3:*")
-	u := h.issue(t, a.id, 5*time.Second, "--connect", datagrams.flag(), "--protocol", "udp")
+	g := h.issue(t, a.id, brief(), "--connect", stream.flag(), "--connect", stream6.flag(), "--connect", "127.0.0.3:*")
+	u := h.issue(t, a.id, brief(), "--connect", datagrams.flag(), "--protocol", "udp")
 	for key, p := range map[string]*pusher{"tcp": stream, "tcp6": stream6, "kept": kept} {
 		a.answers(t, connect(key, p, "STREAM"), "ok")
 		a.answers(t, fmt.Sprintf("pump(%q)", key), "ok")
