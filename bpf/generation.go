@@ -183,7 +183,8 @@ func (e *Enforcer) NameAgent(agent string) bool {
 func (e *Enforcer) RestoreAgents(numbers map[string]uint32) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.agents = maps.Clone(numbers)
+	e.agents = map[string]uint32{} // numbers is nil on a host where no session ever ran
+	maps.Copy(e.agents, numbers)
 	for agent, number := range numbers {
 		e.names[number] = agent
 	}

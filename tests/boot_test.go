@@ -5,6 +5,7 @@ package tests
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -23,6 +24,7 @@ func testBoot(t *testing.T, h *host) {
 	h.stop(t, syscall.SIGTERM)
 	if !kerneltest.InVM() { // there, detaching and loading takes long
 		finish(t, h.daemon("--remove")).ok(t)
+		must(t, os.Remove(filepath.Join(h.state, "sessions"))) // as on a host where none ever ran
 	}
 	loaded := finish(t, h.daemon("--load")).ok(t).stdout
 	var generation int
