@@ -38,7 +38,7 @@ func onTheBasicTier(text string) string {
 // what a test does.
 func brief() time.Duration {
 	if kerneltest.InVM() {
-		return 15 * time.Second
+		return 8 * time.Second
 	}
 	return 5 * time.Second
 }
