@@ -77,6 +77,10 @@ kills: build ## kill the daemon under load, KILLS times (200) in each of KERNELS
 escape: build ## every known way out of a session, tried in guests; KERNELS chooses, ONLY=REGEXP, UPDATE=1
 	@UPDATE=$(UPDATE) ONLY='$(ONLY)' scripts/escape $(KERNELS)
 
+.PHONY: stress
+stress: build ## 200 sessions through changes of 10,000 policies, here (as root) and in guests; STRESS=10m KERNELS=6.12
+	scripts/stress native $(KERNELS)
+
 .PHONY: bench
 bench: ## measurements against no enforcement and Landlock (as root); ROW=B2 chooses one
 	scripts/bench $(ROW)

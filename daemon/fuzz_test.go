@@ -44,7 +44,7 @@ type fuzzed struct {
 }
 
 // startFuzzed makes the daemon that a fuzzer's process asks.
-func startFuzzed(f *testing.F) *fuzzed {
+func startFuzzed(f testing.TB) *fuzzed {
 	f.Helper()
 	kerneltest.RequireRoot(f)
 	dir := f.TempDir()
@@ -87,7 +87,7 @@ func (x *fuzzed) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func (x *fuzzed) serve(f *testing.F, dir string) {
+func (x *fuzzed) serve(f testing.TB, dir string) {
 	socket := filepath.Join(dir, "s")
 	l, err := control.Listen(control.ListenOptions{Path: socket, Mode: 0o600, Group: -1, Log: x.log})
 	if err != nil {

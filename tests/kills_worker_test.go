@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) >= 5 && os.Args[1] == workerCommand {
 		os.Exit(work(os.Args[2:]))
 	}
+	if text := os.Getenv(stressVariable); text != "" {
+		os.Exit(stressWork(text))
+	}
 	os.Exit(m.Run())
 }
 
