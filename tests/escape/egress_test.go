@@ -154,15 +154,15 @@ func routeTechniques() []technique {
 			}
 			return sendsWith(fd, nil, nil)
 		}),
-		packet("routing-header-message", "an IPv6 routing header with one message", "packet socket", true, func(fd int, f *field) error {
+		packet("routing-header-message", "an IPv6 routing header with one message", "packet socket | capability privilege", true, func(fd int, f *field) error {
 			return sendsWith(fd, inet(here6, f.Port), ancillary(unix.IPPROTO_IPV6, unix.IPV6_RTHDR, mobile("fd00:9::2")))
 		}),
-		packet("destination-options", "IPv6 destination options with one message", "packet socket", true, func(fd int, f *field) error {
+		packet("destination-options", "IPv6 destination options with one message", "packet socket | capability privilege", true, func(fd int, f *field) error {
 			return sendsWith(fd, inet(here6, f.Port), ancillary(unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, empty))
 		}),
 		four(packet("source-route", "an IPv4 source route by setsockopt", "option | packet socket", true, nil),
 			option(unix.IPPROTO_IP, unix.IP_OPTIONS, sourceRoute(there))),
-		four(packet("source-route-message", "an IPv4 source route with one message", "packet socket", true, nil), func(fd int, f *field) error {
+		four(packet("source-route-message", "an IPv4 source route with one message", "packet socket | capability privilege", true, nil), func(fd int, f *field) error {
 			return sendsWith(fd, inet(here, f.Port), ancillary(unix.IPPROTO_IP, unix.IP_RETOPTS, sourceRoute(there)))
 		}),
 		four(packet("ip-options", "IPv4 options of any kind", "option | packet socket", true, nil), option(unix.IPPROTO_IP, unix.IP_OPTIONS, []byte{1, 1, 1, 0})),

@@ -16,6 +16,7 @@ import (
 func ask(id, title, hooks, seen string, attack func(f *field) error) technique {
 	return technique{
 		id: id, title: title, hooks: hooks, loose: true, root: true, basic: true, launch: true, seen: seen + " | capability privilege", attack: attack,
+		errors: []error{unix.ENOKEY}, // of keys: the one that was found may not be used
 	}
 }
 
@@ -59,7 +60,7 @@ func codeOfKernelTechniques() []technique {
 			return unless(unix.DeleteModule("no_such_module", 0), unix.ENOENT)
 		}),
 		{
-			id: "module-request", title: "have the kernel load a module by itself", hooks: "kernel_module_request, capable", loose: true, root: true,
+			id: "module-request", title: "have the kernel load a module by itself", hooks: "kernel_module_request, capable", loose: true, root: true, launch: true,
 			seen: "module privilege | capability privilege", errors: []error{unix.ENOENT},
 			attack: func(f *field) error {
 				return stream(func(fd int) error {
@@ -89,7 +90,7 @@ func machineTechniques() []technique {
 			return err
 		}),
 		{
-			id: "kernel-log", title: "read the kernel's log (syslog)", hooks: "syslog", loose: true, root: true, seen: "kernel privilege | capability privilege",
+			id: "kernel-log", title: "read the kernel's log (syslog)", hooks: "syslog", loose: true, root: true, launch: true, seen: "kernel privilege | capability privilege",
 			attack: func(f *field) error {
 				_, err := unix.Klogctl(unix.SYSLOG_ACTION_READ_ALL, make([]byte, 4096))
 				return err
@@ -104,7 +105,7 @@ func machineTechniques() []technique {
 			return errors.Join(fresh(f.own("account")), unix.Acct(f.own("account")), call(unix.SYS_ACCT, 0))
 		}),
 		{
-			id: "ports", title: "reach the machine's ports (ioperm)", hooks: "capable, locked_down", loose: true, root: true, seen: "capability privilege | kernel privilege",
+			id: "ports", title: "reach the machine's ports (ioperm)", hooks: "capable, locked_down", loose: true, root: true, launch: true, seen: "capability privilege | kernel privilege",
 			attack: func(f *field) error { return unix.Ioperm(0x80, 1, 1) },
 		},
 	}

@@ -91,6 +91,7 @@ type run struct {
 	only  *regexp.Regexp
 	basic bool // on the basic tier, where the log tells of the network alone
 
+	quick      bool                  // without what takes long, and what happens outside of sessions
 	impossible map[string]bool       // by id, what fails outside of sessions, where that was not tried
 	attempts   map[string][]*attempt // by technique
 	tasks      []string
@@ -144,7 +145,7 @@ func perform(t *testing.T, tier string, from []*world) *run {
 	h := newHost(t, tier)
 	r := &run{
 		host: h, field: newField(t, h), only: regexp.MustCompile(os.Getenv("BAILIFF_ESCAPE_ONLY")),
-		basic: tier == "basic", attempts: map[string][]*attempt{},
+		basic: tier == "basic", quick: from[len(from)-1].policy != "" && tier == "full", attempts: map[string][]*attempt{},
 	}
 	h.bailiff(t, r.field.expand(policies), "policy", "apply", "-", "--replace", "--accept-degraded")
 	staged := false
@@ -169,7 +170,7 @@ func perform(t *testing.T, tier string, from []*world) *run {
 
 // wanted tells whether a technique is part of this run.
 func (r *run) wanted(x *technique) bool {
-	return r.only.MatchString(x.id) && (x.basic || !r.basic)
+	return r.only.MatchString(x.id) && (x.basic || !r.basic) && !(x.long && r.quick)
 }
 
 // stage has the test itself do what it has a part in.
@@ -186,42 +187,112 @@ func (r *run) stage(t *testing.T) {
 
 // visit tries from one world everything that is tried from there.
 func (r *run) visit(t *testing.T, w *world) {
-	var worker *crew
-	task := ""
-	defer func() {
-		if worker != nil {
-			worker.dismiss()
+	p := &pool{run: r, world: w, members: make([]*member, poolSize)}
+	if w.policy == "" || r.basic {
+		p.members = p.members[:1] // nobody looks for records
+	}
+	defer p.dismiss()
+	for _, x := range inTurn(groups()) {
+		if !w.wants(&x) || !r.wanted(&x) {
+			continue
 		}
-	}()
-	for _, g := range groups() {
-		for _, x := range g.techniques {
-			if !w.wants(&x) || !r.wanted(&x) {
-				continue
+		a := &attempt{world: w}
+		r.attempts[x.id] = append(r.attempts[x.id], a)
+		if x.neighbour != nil && w.policy != "" {
+			a.neighbour = p.choose(t, nil).do(t, order{x.id, true})
+		}
+		m := p.choose(t, x.forms())
+		a.attack, a.task = m.do(t, order{x.id, false}), m.task
+	}
+}
+
+// inTurn takes one technique of each group, then the next of each: those of one
+// group are often recorded alike.
+func inTurn(list []group) (techniques []technique) {
+	for i := 0; ; i++ {
+		before := len(techniques)
+		for _, g := range list {
+			if i < len(g.techniques) {
+				techniques = append(techniques, g.techniques[i])
 			}
-			a := &attempt{world: w}
-			r.attempts[x.id] = append(r.attempts[x.id], a)
-			for _, neighbour := range []bool{true, false} {
-				if neighbour && (x.neighbour == nil || w.policy == "") {
-					continue
-				}
-				if worker == nil {
-					worker, task = r.hire(t, w)
-				}
-				got, err := worker.do(order{x.id, neighbour})
-				if err != nil { // it took the worker with it, or its session was ended
-					worker.dismiss()
-					worker = nil
-				}
-				a.task = task
-				if took := time.Duration(got.End - got.Began); took > 2*time.Second {
-					t.Logf("%s: %s took %v: %s", w.name(), x.id, took, got.Text)
-				}
-				if neighbour {
-					a.neighbour = got
-				} else {
-					a.attack = got
-				}
+		}
+		if len(techniques) == before {
+			return techniques
+		}
+	}
+}
+
+// pool is the sessions of one world. An act that a session repeats within a
+// second is counted with the one before, and not recorded by itself: so attempts
+// that may be recorded alike are of different sessions, or are apart.
+type pool struct {
+	run     *run
+	world   *world
+	members []*member
+}
+
+// The kernel folds what is repeated within a second.
+const (
+	poolSize = 6
+	apart    = 1100 * time.Millisecond
+)
+
+// member is one session, and when each form of record was last expected of it.
+type member struct {
+	crew *crew
+	task string
+	last map[string]time.Time
+}
+
+// choose returns the session that has not been expected to do such acts for
+// longest, once that is long enough.
+func (p *pool) choose(t *testing.T, forms []string) *member {
+	t.Helper()
+	best, at := 0, time.Time{}
+	for i, m := range p.members {
+		latest := time.Time{}
+		for _, form := range forms {
+			if m != nil && m.last[form].After(latest) {
+				latest = m.last[form]
 			}
+		}
+		if i == 0 || latest.Before(at) {
+			best, at = i, latest
+		}
+	}
+	m := p.members[best]
+	if m == nil || m.crew.dead {
+		m = &member{last: map[string]time.Time{}}
+		m.crew, m.task = p.run.hire(t, p.world)
+		p.members[best] = m
+	}
+	if len(p.members) > 1 {
+		time.Sleep(time.Until(at.Add(apart)))
+	}
+	for _, form := range forms {
+		m.last[form] = time.Now()
+	}
+	return m
+}
+
+// do has the session try something.
+func (m *member) do(t *testing.T, o order) answer {
+	t.Helper()
+	got, err := m.crew.do(o)
+	if err != nil { // it took the worker with it, or the session was ended
+		m.crew.dismiss()
+		m.crew.dead = true
+	}
+	if took := time.Duration(got.End - got.Began); took > 2*time.Second {
+		t.Logf("%s took %v: %s", o.ID, took, got.Text)
+	}
+	return got
+}
+
+func (p *pool) dismiss() {
+	for _, m := range p.members {
+		if m != nil && !m.crew.dead {
+			m.crew.dismiss()
 		}
 	}
 }

@@ -25,7 +25,7 @@ func signalTechniques() []technique {
 	}
 	change := func(id, title, hooks string, do func(pid int) error) technique {
 		return technique{
-			id: id, title: title, hooks: hooks, loose: true, seen: "schedule privilege process %VICTIM% | ptrace privilege process %VICTIM%",
+			id: id, title: title, hooks: hooks, loose: true, launch: true, seen: "schedule privilege process %VICTIM% | ptrace privilege process %VICTIM%",
 			attack: func(f *field) error { return do(f.victim().PID) }, neighbour: func(f *field) error { return withChild(f, do) },
 		}
 	}
@@ -57,12 +57,12 @@ func signalTechniques() []technique {
 		{
 			id: "signal-owner-ioctl", title: "the same by ioctl (FIOSETOWN)", hooks: "file_ioctl, file_send_sigiotask", loose: true,
 			seen: "signal privilege", attack: func(f *field) error { return f.reaches(func() error { return signalBySocket(f.victim().PID, 0x8901) }) },
-			neighbour: func(f *field) error { return signalBySocket(unix.Getpid(), 0x8901) },
+			neighbour: func(f *field) error { return signalByInput(unix.Getpid()) },
 		},
 		{
 			id: "signal-owner-socket", title: "the same by another ioctl (SIOCSPGRP)", hooks: "file_ioctl, file_send_sigiotask", loose: true,
 			seen: "signal privilege", attack: func(f *field) error { return f.reaches(func() error { return signalBySocket(f.victim().PID, 0x8902) }) },
-			neighbour: func(f *field) error { return signalBySocket(unix.Getpid(), 0x8902) },
+			neighbour: func(f *field) error { return signalByInput(unix.Getpid()) },
 		},
 		change("nice", "its priority (setpriority)", "task_setnice", func(pid int) error { return unix.Setpriority(unix.PRIO_PROCESS, pid, 0) }),
 		change("scheduler", "its scheduler (sched_setscheduler)", "task_setscheduler", func(pid int) error {
@@ -90,7 +90,7 @@ func signalTechniques() []technique {
 		{
 			id: "oom-score", title: "make it the first to be killed for memory (oom_score_adj)", hooks: "file_open", loose: true, seen: "open",
 			attack:    func(f *field) error { return scrawl(fmt.Sprintf("/proc/%d/oom_score_adj", f.victim().PID), "0") },
-			neighbour: func(f *field) error { return scrawl("/proc/self/oom_score_adj", "0") },
+			neighbour: func(f *field) error { return scrawl("/proc/self/oom_score_adj", "1") },
 		},
 	}
 }

@@ -37,7 +37,7 @@ func stagedTechniques() []technique {
 			},
 		},
 		{
-			id: "flood", title: "drown another agent's records in one's own", hooks: "limits for each agent", unrecorded: "it is about records",
+			id: "flood", title: "drown another agent's records in one's own", hooks: "limits for each agent", long: true, unrecorded: "it is about records",
 			stage: func(t *testing.T, r *run) []*attempt { return r.flood(t) },
 		},
 	}

@@ -22,6 +22,7 @@ type technique struct {
 
 	// stage, in place of attack, is for techniques that the test has a part in.
 	stage func(t *testing.T, r *run) []*attempt
+	long  bool // not for the quick run
 
 	// seen tells how the denial is recorded: "OPERATION REASON-OR-RULE OBJECT",
 	// where the object is any part of it; several forms with " | ". Empty: it

@@ -253,6 +253,8 @@ type crew struct {
 	in  *json.Encoder
 	out *json.Decoder
 	end io.Closer
+
+	dead bool
 }
 
 // hire starts a worker and waits until it is there.
@@ -268,7 +270,7 @@ func hire(c *exec.Cmd) (*crew, error) {
 	if err := c.Start(); err != nil {
 		return nil, err
 	}
-	w := &crew{c, json.NewEncoder(in), json.NewDecoder(bufio.NewReader(out)), in}
+	w := &crew{cmd: c, in: json.NewEncoder(in), out: json.NewDecoder(bufio.NewReader(out)), end: in}
 	var hello answer
 	if err := w.out.Decode(&hello); err != nil || !hello.Done {
 		w.dismiss()
