@@ -144,8 +144,8 @@ func TestParseMappings(t *testing.T) {
 7ffe-7fff rw-p 00000000 00:00 0
 `)
 	want := []mapping{
-		{"/usr/bin/a b", policy.Read}, {"/usr/lib/x\ny", policy.Read | policy.Execute},
-		{"/srv/data", policy.Read | policy.Write}, {"/srv/private", policy.Read},
+		{"55d0-55d2", "/usr/bin/a b", true, policy.Read}, {"55d2-55d6", "/usr/lib/x\ny", false, policy.Read | policy.Execute},
+		{"55d6-55d8", "/srv/data", false, policy.Read | policy.Write}, {"55d8-55d9", "/srv/private", false, policy.Read},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
@@ -169,7 +169,7 @@ func TestCutting(t *testing.T) {
 		{"/srv/known/x", policy.Read, false}, {"/srv/known/x", policy.Read | policy.Execute, true},
 		{"/srv/b/x", policy.Read, false}, {"/srv/b/x", policy.Read | policy.Execute, true}, {"/srv/b/x", policy.Read | policy.Write, false},
 	} {
-		if got := c.overMapping(mapping{x.path, x.access}, r); got != x.want {
+		if got := c.overMapping(mapping{path: x.path, access: x.access}, r); got != x.want {
 			t.Errorf("%s mapped for %s: %v, want %v", x.path, x.access, got, x.want)
 		}
 	}

@@ -36,15 +36,9 @@ func (d *Daemon) Launch(ctx context.Context, req *connect.Request[controlv1.Laun
 	if !ok {
 		return nil, connect.NewError(connect.CodeUnauthenticated, errors.New("the caller is unknown"))
 	}
-	agent, err := policy.ParseSubject(req.Msg.Agent)
-	if err == nil && strings.HasSuffix(agent, "*") {
-		err = errors.New("it is a pattern: name one agent")
-	}
-	if err == nil && ownAgent(agent) {
-		err = errors.New("it is one of Bailiff's own: name another")
-	}
+	agent, err := launchedAgent(req.Msg.Agent)
 	if err != nil {
-		return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("agent %q: %w", req.Msg.Agent, err))
+		return nil, err
 	}
 	if err := d.mayLaunch(peer, agent); err != nil {
 		return nil, err
@@ -98,8 +92,7 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 	defer d.policies.apply.RUnlock()
 	ruleset, docs, ok := d.policies.forAgent(agent)
 	if !ok {
-		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf(
-			"no policy is about %s: apply one (bailiff policy apply FILE), or see `bailiff policy list`", agent))
+		return nil, noPolicyAbout(agent)
 	}
 	answer := &controlv1.LaunchResponse{
 		Tier: d.tier(), DropEnvironment: ruleset.Env.Drop, SetEnvironment: ruleset.Env.Set,
@@ -124,7 +117,15 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 		PID: peer.PID, UID: uid, Started: d.now(), Tier: d.tier(),
 	}}
 	s.ID, s.Number = newID()
-	if err := d.confine(s, pidfd, agent); err != nil {
+	err = d.confine(s, agent, func(kernel bpf.Session) error {
+		if err := s.group.Add(s.PID); err != nil {
+			return err
+		}
+		// The process is the one that asked: it waits for the answer, and the pidfd
+		// that named it is still alive.
+		return d.kernel.Label(int(pidfd.Fd()), kernel)
+	})
+	if err != nil {
 		d.log.Error("a session could not be started", "agent", agent, "pid", peer.PID, "error", err)
 		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("the session could not be started: %w: see bailiffd's log", err))
 	}
@@ -134,9 +135,9 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 	return answer, nil
 }
 
-// confine puts the process of pidfd into the session: first the tables that
-// deny, then the process.
-func (d *Daemon) confine(s *session, pidfd *os.File, agent string) (err error) {
+// confine makes the session and has its processes enter: first the tables that
+// deny, then the processes.
+func (d *Daemon) confine(s *session, agent string, enter func(bpf.Session) error) (err error) {
 	number, err := d.agentNumber(agent)
 	if err != nil {
 		return err
@@ -161,12 +162,7 @@ func (d *Daemon) confine(s *session, pidfd *os.File, agent string) (err error) {
 	if err := d.saveSessions(); err != nil {
 		return err
 	}
-	if err := s.group.Add(s.PID); err != nil {
-		return err
-	}
-	// The process is the one that asked: it waits for the answer, and the pidfd
-	// that named it is still alive.
-	if err := d.kernel.Label(int(pidfd.Fd()), kernel); err != nil {
+	if err := enter(kernel); err != nil {
 		return err
 	}
 	return d.watcher.Watch(s.group)
@@ -220,6 +216,10 @@ func (d *Daemon) recordStart(s *session, answer *controlv1.LaunchResponse) {
 	fields := map[string]string{"command": strings.Join(s.Command, " "), "tier": s.Tier}
 	for k, v := range s.Context {
 		fields["context."+k] = v
+	}
+	if a := s.Adopted; a != nil {
+		fields["adopted"] = "true"
+		fields["processes"], fields["killed"], fields["closed"] = fmt.Sprint(a.Processes), fmt.Sprint(a.Killed), fmt.Sprint(a.Closed)
 	}
 	if n := len(answer.Warnings); n > 0 {
 		fields["not_enforced"] = fmt.Sprintf("%d rules; see bailiff policy list", n)

@@ -14,7 +14,9 @@ import (
 
 // mapping is a file that a process has in its memory.
 type mapping struct {
+	region string // of addresses, as /proc/PID/map_files names it
 	path   string
+	gone   bool          // it was deleted
 	access policy.Access // on the file that it needs
 }
 
@@ -42,7 +44,7 @@ func parseMappings(text string) []mapping {
 		if !strings.HasPrefix(path, "/") {
 			continue
 		}
-		m := mapping{path: strings.ReplaceAll(strings.TrimSuffix(path, " (deleted)"), `\012`, "\n"), access: policy.Read}
+		m := mapping{region: region(fields[0]), gone: strings.HasSuffix(path, " (deleted)"), path: strings.ReplaceAll(strings.TrimSuffix(path, " (deleted)"), `\012`, "\n"), access: policy.Read}
 		if strings.Contains(fields[1], "x") {
 			m.access |= policy.Execute
 		}
@@ -52,4 +54,10 @@ func parseMappings(text string) []mapping {
 		list = append(list, m)
 	}
 	return list
+}
+
+// region writes addresses without the zeros that they begin with in maps.
+func region(addresses string) string {
+	from, to, _ := strings.Cut(addresses, "-")
+	return strings.TrimLeft(from, "0") + "-" + strings.TrimLeft(to, "0")
 }

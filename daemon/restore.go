@@ -113,6 +113,9 @@ func (d *Daemon) restoreSessions() error {
 	if err := d.readWaiting(); err != nil {
 		return err
 	}
+	if err := d.clearStaging(); err != nil {
+		return err
+	}
 	for _, s := range found {
 		if err := d.restoreSession(s); err != nil {
 			return err
@@ -150,6 +153,11 @@ func (d *Daemon) restoreSession(s *session) (err error) {
 	}
 	if err := d.watcher.Watch(s.group); err != nil {
 		return err
+	}
+	if s.Adopted != nil { // the daemon may have been killed before it let the tree go on
+		if err := s.group.Thaw(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	d.checkSession(s.ID)
 	return nil

@@ -41,7 +41,15 @@ type sessionRecord struct {
 	UID      uint32
 	Started  time.Time
 	Tier     string
-	Recorded bool // the log has the record of its start; else it may have
+	Adopted  *adoptedRecord // nil: it was launched
+	Recorded bool           // the log has the record of its start; else it may have
+}
+
+// adoptedRecord is what became of the tree that a session was made of.
+type adoptedRecord struct {
+	Processes int // that came into the session
+	Killed    int // that held what is forbidden
+	Closed    int // sockets that were destroyed
 }
 
 // sessions is the table of sessions.

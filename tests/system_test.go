@@ -16,6 +16,7 @@ func TestSystem(t *testing.T) {
 		{"guardrail", testGuardrail},
 		{"canary", testCanary},
 		{"grants", testGrants},
+		{"adopt", testAdopt},
 		{"lifecycle", testLifecycle},
 		{"upgrade", testUpgrade},
 		{"other daemons", testOthers},

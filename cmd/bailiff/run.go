@@ -97,13 +97,9 @@ func complete(env *environment, o *launch.Options, context []string) error {
 	if len(o.Command) == 0 {
 		return usageError("`bailiff run` needs a command: bailiff run --agent %s -- COMMAND", o.Agent)
 	}
-	o.Context = make(map[string]string, len(context))
-	for _, pair := range context {
-		key, value, ok := strings.Cut(pair, "=")
-		if _, twice := o.Context[key]; !ok || key == "" || twice {
-			return usageError("--context %q must be KEY=VALUE, and each key given once", pair)
-		}
-		o.Context[key] = value
+	var err error
+	if o.Context, err = parseContext(context); err != nil {
+		return err
 	}
 	o.AdminSocket = env.socket
 	o.AgentSocket = env.getenv("BAILIFF_AGENT_SOCKET")
@@ -117,4 +113,17 @@ func complete(env *environment, o *launch.Options, context []string) error {
 	o.Environ = os.Environ()
 	o.Stderr = env.stderr
 	return nil
+}
+
+// parseContext reads KEY=VALUE pairs.
+func parseContext(pairs []string) (map[string]string, error) {
+	values := make(map[string]string, len(pairs))
+	for _, pair := range pairs {
+		key, value, ok := strings.Cut(pair, "=")
+		if _, twice := values[key]; !ok || key == "" || twice {
+			return nil, usageError("--context %q must be KEY=VALUE, and each key given once", pair)
+		}
+		values[key] = value
+	}
+	return values, nil
 }

@@ -16,8 +16,8 @@ import (
 )
 
 func sessionsCommand(env *environment) *cobra.Command {
-	c := group(&cobra.Command{Use: "sessions", Short: "List and stop sessions"})
-	c.AddCommand(sessionsListCommand(env), sessionsStopCommand(env))
+	c := group(&cobra.Command{Use: "sessions", Short: "List, stop and adopt sessions"})
+	c.AddCommand(sessionsListCommand(env), sessionsStopCommand(env), sessionsAdoptCommand(env))
 	return c
 }
 

@@ -20,6 +20,8 @@ type Socket struct {
 	Protocol uint8 // IPPROTO_TCP or IPPROTO_UDP
 	Local    netip.AddrPort
 	Peer     netip.AddrPort // the zero port: not connected. IPv4-mapped addresses are IPv4
+	Inode    uint32         // as descriptors of it show; 0: it has none, or not yet
+	Listens  bool
 
 	family uint8
 	id     [sizeofID]byte // as the kernel told it, cookie included
@@ -35,17 +37,36 @@ const (
 	opcodeCgroup      = 13
 
 	stateTimeWait = 6 // belongs to nobody any more
+	stateListen   = 10
+	inodeOffset   = 4 + sizeofID + 16
 )
 
 // List returns the sockets that were made in a cgroup, given by its id, in any
 // state: listening and unconnected ones too.
 func List(cgroup uint64) ([]Socket, error) {
+	list, err := listBy(ofCgroup(cgroup))
+	if err != nil {
+		return nil, fmt.Errorf("list the sockets of a cgroup: %w", err)
+	}
+	return list, nil
+}
+
+// All returns the sockets of the namespace that it is called in, whoever made them.
+func All() ([]Socket, error) {
+	list, err := listBy(nil)
+	if err != nil {
+		return nil, fmt.Errorf("list the sockets of a network namespace: %w", err)
+	}
+	return list, nil
+}
+
+func listBy(filter []byte) ([]Socket, error) {
 	var list []Socket
 	for _, protocol := range []uint8{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 		for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-			some, err := dump(family, protocol, cgroup)
+			some, err := dump(family, protocol, filter)
 			if err != nil {
-				return nil, fmt.Errorf("list the sockets of a cgroup: %w", err)
+				return nil, err
 			}
 			list = append(list, some...)
 		}
@@ -56,11 +77,11 @@ func List(cgroup uint64) ([]Socket, error) {
 // maxDumps bounds how often a dump is done again because sockets came and went.
 const maxDumps = 10
 
-func dump(family, protocol uint8, cgroup uint64) ([]Socket, error) {
+func dump(family, protocol uint8, filter []byte) ([]Socket, error) {
 	for again := 0; ; again++ {
 		r := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
 		body := request(family, protocol, ^uint32(1<<stateTimeWait), nil)
-		r.AddRawData(append(body, ofCgroup(cgroup)...))
+		r.AddRawData(append(body, filter...))
 		messages, err := r.Execute(unix.NETLINK_SOCK_DIAG, nl.SOCK_DIAG_BY_FAMILY)
 		if errors.Is(err, nl.ErrDumpInterrupted) && again < maxDumps {
 			continue
@@ -111,6 +132,8 @@ func parse(protocol uint8, m []byte) (Socket, error) {
 	s := Socket{Protocol: protocol, family: m[0], id: [sizeofID]byte(m[4 : 4+sizeofID])}
 	s.Local = netip.AddrPortFrom(s.address(4), binary.BigEndian.Uint16(s.id[0:]))
 	s.Peer = netip.AddrPortFrom(s.address(20), binary.BigEndian.Uint16(s.id[2:]))
+	s.Inode = binary.NativeEndian.Uint32(m[inodeOffset:])
+	s.Listens = protocol == unix.IPPROTO_TCP && m[1] == stateListen
 	return s, nil
 }
 

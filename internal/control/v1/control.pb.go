@@ -29,6 +29,54 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// OnForbidden is what becomes of a process that holds what no session of the agent
+// could have opened, and that nothing would judge again.
+type OnForbidden int32
+
+const (
+	OnForbidden_ON_FORBIDDEN_REFUSE OnForbidden = 0 // nothing is adopted
+	OnForbidden_ON_FORBIDDEN_KILL   OnForbidden = 1 // that process is killed, the others are adopted
+)
+
+// Enum value maps for OnForbidden.
+var (
+	OnForbidden_name = map[int32]string{
+		0: "ON_FORBIDDEN_REFUSE",
+		1: "ON_FORBIDDEN_KILL",
+	}
+	OnForbidden_value = map[string]int32{
+		"ON_FORBIDDEN_REFUSE": 0,
+		"ON_FORBIDDEN_KILL":   1,
+	}
+)
+
+func (x OnForbidden) Enum() *OnForbidden {
+	p := new(OnForbidden)
+	*p = x
+	return p
+}
+
+func (x OnForbidden) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (OnForbidden) Descriptor() protoreflect.EnumDescriptor {
+	return file_internal_control_v1_control_proto_enumTypes[0].Descriptor()
+}
+
+func (OnForbidden) Type() protoreflect.EnumType {
+	return &file_internal_control_v1_control_proto_enumTypes[0]
+}
+
+func (x OnForbidden) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use OnForbidden.Descriptor instead.
+func (OnForbidden) EnumDescriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{0}
+}
+
 type LaunchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Agent         string                 `protobuf:"bytes,1,opt,name=agent,proto3" json:"agent,omitempty"` // a name in the local trust domain, or a SPIFFE ID
@@ -418,6 +466,253 @@ func (x *Session) GetTier() string {
 	return ""
 }
 
+type AdoptSessionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pid           uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`    // in the daemon's pid namespace
+	Agent         string                 `protobuf:"bytes,2,opt,name=agent,proto3" json:"agent,omitempty"` // a name in the local trust domain, or a SPIFFE ID
+	Task          string                 `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
+	Context       map[string]string      `protobuf:"bytes,4,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	OnForbidden   OnForbidden            `protobuf:"varint,5,opt,name=on_forbidden,json=onForbidden,proto3,enum=bailiff.control.v1.OnForbidden" json:"on_forbidden,omitempty"`
+	DryRun        bool                   `protobuf:"varint,6,opt,name=dry_run,json=dryRun,proto3" json:"dry_run,omitempty"` // stop the processes, look, and let them go on as they were
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptSessionRequest) Reset() {
+	*x = AdoptSessionRequest{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptSessionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptSessionRequest) ProtoMessage() {}
+
+func (x *AdoptSessionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptSessionRequest.ProtoReflect.Descriptor instead.
+func (*AdoptSessionRequest) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *AdoptSessionRequest) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *AdoptSessionRequest) GetAgent() string {
+	if x != nil {
+		return x.Agent
+	}
+	return ""
+}
+
+func (x *AdoptSessionRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
+}
+
+func (x *AdoptSessionRequest) GetContext() map[string]string {
+	if x != nil {
+		return x.Context
+	}
+	return nil
+}
+
+func (x *AdoptSessionRequest) GetOnForbidden() OnForbidden {
+	if x != nil {
+		return x.OnForbidden
+	}
+	return OnForbidden_ON_FORBIDDEN_REFUSE
+}
+
+func (x *AdoptSessionRequest) GetDryRun() bool {
+	if x != nil {
+		return x.DryRun
+	}
+	return false
+}
+
+type AdoptSessionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       *Session               `protobuf:"bytes,1,opt,name=session,proto3" json:"session,omitempty"`       // unset: nothing was adopted, see refusal
+	Report        []*Predating           `protobuf:"bytes,2,rep,name=report,proto3" json:"report,omitempty"`         // what was there before the session, by process
+	Refusal       string                 `protobuf:"bytes,3,opt,name=refusal,proto3" json:"refusal,omitempty"`       // why nothing was adopted; empty for a dry run that found nothing in the way
+	Limits        []string               `protobuf:"bytes,4,rep,name=limits,proto3" json:"limits,omitempty"`         // what a session that is started has, and this one has not
+	Processes     uint32                 `protobuf:"varint,5,opt,name=processes,proto3" json:"processes,omitempty"`  // that were found in the tree
+	Killed        []uint32               `protobuf:"varint,6,rep,packed,name=killed,proto3" json:"killed,omitempty"` // processes that held what is forbidden
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdoptSessionResponse) Reset() {
+	*x = AdoptSessionResponse{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdoptSessionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdoptSessionResponse) ProtoMessage() {}
+
+func (x *AdoptSessionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdoptSessionResponse.ProtoReflect.Descriptor instead.
+func (*AdoptSessionResponse) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *AdoptSessionResponse) GetSession() *Session {
+	if x != nil {
+		return x.Session
+	}
+	return nil
+}
+
+func (x *AdoptSessionResponse) GetReport() []*Predating {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+func (x *AdoptSessionResponse) GetRefusal() string {
+	if x != nil {
+		return x.Refusal
+	}
+	return ""
+}
+
+func (x *AdoptSessionResponse) GetLimits() []string {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *AdoptSessionResponse) GetProcesses() uint32 {
+	if x != nil {
+		return x.Processes
+	}
+	return 0
+}
+
+func (x *AdoptSessionResponse) GetKilled() []uint32 {
+	if x != nil {
+		return x.Killed
+	}
+	return nil
+}
+
+// Predating is one thing that a process had before it was in a session.
+type Predating struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pid   uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Kind  string                 `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"` // file, socket, mapping, ring, thread or other
+	What  string                 `protobuf:"bytes,3,opt,name=what,proto3" json:"what,omitempty"` // not escaped
+	// fine: the policy allows it; judged: each use of it is, from now on; closed: it was;
+	// not-covered: it stays usable; kill: it costs the process its life, or the adoption.
+	Verdict       string `protobuf:"bytes,4,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	Why           string `protobuf:"bytes,5,opt,name=why,proto3" json:"why,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Predating) Reset() {
+	*x = Predating{}
+	mi := &file_internal_control_v1_control_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Predating) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Predating) ProtoMessage() {}
+
+func (x *Predating) ProtoReflect() protoreflect.Message {
+	mi := &file_internal_control_v1_control_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Predating.ProtoReflect.Descriptor instead.
+func (*Predating) Descriptor() ([]byte, []int) {
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Predating) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *Predating) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Predating) GetWhat() string {
+	if x != nil {
+		return x.What
+	}
+	return ""
+}
+
+func (x *Predating) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Predating) GetWhy() string {
+	if x != nil {
+		return x.Why
+	}
+	return ""
+}
+
 type ListSessionsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	All           bool                   `protobuf:"varint,1,opt,name=all,proto3" json:"all,omitempty"` // ended ones too, as far as the daemon remembers them
@@ -427,7 +722,7 @@ type ListSessionsRequest struct {
 
 func (x *ListSessionsRequest) Reset() {
 	*x = ListSessionsRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[5]
+	mi := &file_internal_control_v1_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -439,7 +734,7 @@ func (x *ListSessionsRequest) String() string {
 func (*ListSessionsRequest) ProtoMessage() {}
 
 func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[5]
+	mi := &file_internal_control_v1_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -452,7 +747,7 @@ func (x *ListSessionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsRequest.ProtoReflect.Descriptor instead.
 func (*ListSessionsRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{5}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListSessionsRequest) GetAll() bool {
@@ -471,7 +766,7 @@ type ListSessionsResponse struct {
 
 func (x *ListSessionsResponse) Reset() {
 	*x = ListSessionsResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[6]
+	mi := &file_internal_control_v1_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +778,7 @@ func (x *ListSessionsResponse) String() string {
 func (*ListSessionsResponse) ProtoMessage() {}
 
 func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[6]
+	mi := &file_internal_control_v1_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +791,7 @@ func (x *ListSessionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSessionsResponse.ProtoReflect.Descriptor instead.
 func (*ListSessionsResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{6}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListSessionsResponse) GetSessions() []*Session {
@@ -515,7 +810,7 @@ type StopSessionRequest struct {
 
 func (x *StopSessionRequest) Reset() {
 	*x = StopSessionRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[7]
+	mi := &file_internal_control_v1_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -527,7 +822,7 @@ func (x *StopSessionRequest) String() string {
 func (*StopSessionRequest) ProtoMessage() {}
 
 func (x *StopSessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[7]
+	mi := &file_internal_control_v1_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -540,7 +835,7 @@ func (x *StopSessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSessionRequest.ProtoReflect.Descriptor instead.
 func (*StopSessionRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{7}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StopSessionRequest) GetId() string {
@@ -559,7 +854,7 @@ type StopSessionResponse struct {
 
 func (x *StopSessionResponse) Reset() {
 	*x = StopSessionResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[8]
+	mi := &file_internal_control_v1_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -571,7 +866,7 @@ func (x *StopSessionResponse) String() string {
 func (*StopSessionResponse) ProtoMessage() {}
 
 func (x *StopSessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[8]
+	mi := &file_internal_control_v1_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -584,7 +879,7 @@ func (x *StopSessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopSessionResponse.ProtoReflect.Descriptor instead.
 func (*StopSessionResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StopSessionResponse) GetKilled() uint32 {
@@ -603,7 +898,7 @@ type SessionSummaryRequest struct {
 
 func (x *SessionSummaryRequest) Reset() {
 	*x = SessionSummaryRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[9]
+	mi := &file_internal_control_v1_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +910,7 @@ func (x *SessionSummaryRequest) String() string {
 func (*SessionSummaryRequest) ProtoMessage() {}
 
 func (x *SessionSummaryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[9]
+	mi := &file_internal_control_v1_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +923,7 @@ func (x *SessionSummaryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionSummaryRequest.ProtoReflect.Descriptor instead.
 func (*SessionSummaryRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SessionSummaryRequest) GetId() string {
@@ -649,7 +944,7 @@ type SessionSummaryResponse struct {
 
 func (x *SessionSummaryResponse) Reset() {
 	*x = SessionSummaryResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[10]
+	mi := &file_internal_control_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -661,7 +956,7 @@ func (x *SessionSummaryResponse) String() string {
 func (*SessionSummaryResponse) ProtoMessage() {}
 
 func (x *SessionSummaryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[10]
+	mi := &file_internal_control_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -674,7 +969,7 @@ func (x *SessionSummaryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionSummaryResponse.ProtoReflect.Descriptor instead.
 func (*SessionSummaryResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SessionSummaryResponse) GetSession() *Session {
@@ -711,7 +1006,7 @@ type Denial struct {
 
 func (x *Denial) Reset() {
 	*x = Denial{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[11]
+	mi := &file_internal_control_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +1018,7 @@ func (x *Denial) String() string {
 func (*Denial) ProtoMessage() {}
 
 func (x *Denial) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[11]
+	mi := &file_internal_control_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +1031,7 @@ func (x *Denial) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Denial.ProtoReflect.Descriptor instead.
 func (*Denial) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Denial) GetOperation() string {
@@ -785,7 +1080,7 @@ type ApplyPoliciesRequest struct {
 
 func (x *ApplyPoliciesRequest) Reset() {
 	*x = ApplyPoliciesRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[12]
+	mi := &file_internal_control_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -797,7 +1092,7 @@ func (x *ApplyPoliciesRequest) String() string {
 func (*ApplyPoliciesRequest) ProtoMessage() {}
 
 func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[12]
+	mi := &file_internal_control_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -810,7 +1105,7 @@ func (x *ApplyPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ApplyPoliciesRequest) GetFiles() []*PolicyFile {
@@ -844,7 +1139,7 @@ type PolicyFile struct {
 
 func (x *PolicyFile) Reset() {
 	*x = PolicyFile{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[13]
+	mi := &file_internal_control_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -856,7 +1151,7 @@ func (x *PolicyFile) String() string {
 func (*PolicyFile) ProtoMessage() {}
 
 func (x *PolicyFile) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[13]
+	mi := &file_internal_control_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -869,7 +1164,7 @@ func (x *PolicyFile) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyFile.ProtoReflect.Descriptor instead.
 func (*PolicyFile) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PolicyFile) GetName() string {
@@ -897,7 +1192,7 @@ type ApplyPoliciesResponse struct {
 
 func (x *ApplyPoliciesResponse) Reset() {
 	*x = ApplyPoliciesResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[14]
+	mi := &file_internal_control_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1204,7 @@ func (x *ApplyPoliciesResponse) String() string {
 func (*ApplyPoliciesResponse) ProtoMessage() {}
 
 func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[14]
+	mi := &file_internal_control_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1217,7 @@ func (x *ApplyPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ApplyPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ApplyPoliciesResponse) GetGeneration() uint64 {
@@ -960,7 +1255,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[15]
+	mi := &file_internal_control_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -972,7 +1267,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[15]
+	mi := &file_internal_control_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -985,7 +1280,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Problem) GetFile() string {
@@ -1041,7 +1336,7 @@ type PolicyInfo struct {
 
 func (x *PolicyInfo) Reset() {
 	*x = PolicyInfo{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[16]
+	mi := &file_internal_control_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1348,7 @@ func (x *PolicyInfo) String() string {
 func (*PolicyInfo) ProtoMessage() {}
 
 func (x *PolicyInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[16]
+	mi := &file_internal_control_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1361,7 @@ func (x *PolicyInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyInfo.ProtoReflect.Descriptor instead.
 func (*PolicyInfo) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PolicyInfo) GetName() string {
@@ -1147,7 +1442,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[17]
+	mi := &file_internal_control_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1454,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[17]
+	mi := &file_internal_control_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1467,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 type ListPoliciesResponse struct {
@@ -1185,7 +1480,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[18]
+	mi := &file_internal_control_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1197,7 +1492,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[18]
+	mi := &file_internal_control_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1210,7 +1505,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*PolicyInfo {
@@ -1236,7 +1531,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[19]
+	mi := &file_internal_control_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1543,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[19]
+	mi := &file_internal_control_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1556,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetPolicyRequest) GetName() string {
@@ -1281,7 +1576,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[20]
+	mi := &file_internal_control_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1588,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[20]
+	mi := &file_internal_control_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1601,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetPolicyResponse) GetInfo() *PolicyInfo {
@@ -1332,7 +1627,7 @@ type DeletePolicyRequest struct {
 
 func (x *DeletePolicyRequest) Reset() {
 	*x = DeletePolicyRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[21]
+	mi := &file_internal_control_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1344,7 +1639,7 @@ func (x *DeletePolicyRequest) String() string {
 func (*DeletePolicyRequest) ProtoMessage() {}
 
 func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[21]
+	mi := &file_internal_control_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1357,7 +1652,7 @@ func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyRequest.ProtoReflect.Descriptor instead.
 func (*DeletePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeletePolicyRequest) GetName() string {
@@ -1376,7 +1671,7 @@ type DeletePolicyResponse struct {
 
 func (x *DeletePolicyResponse) Reset() {
 	*x = DeletePolicyResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[22]
+	mi := &file_internal_control_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1388,7 +1683,7 @@ func (x *DeletePolicyResponse) String() string {
 func (*DeletePolicyResponse) ProtoMessage() {}
 
 func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[22]
+	mi := &file_internal_control_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1401,7 +1696,7 @@ func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyResponse.ProtoReflect.Descriptor instead.
 func (*DeletePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DeletePolicyResponse) GetGeneration() uint64 {
@@ -1422,7 +1717,7 @@ type FileAccess struct {
 
 func (x *FileAccess) Reset() {
 	*x = FileAccess{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[23]
+	mi := &file_internal_control_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1434,7 +1729,7 @@ func (x *FileAccess) String() string {
 func (*FileAccess) ProtoMessage() {}
 
 func (x *FileAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[23]
+	mi := &file_internal_control_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1447,7 +1742,7 @@ func (x *FileAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FileAccess.ProtoReflect.Descriptor instead.
 func (*FileAccess) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FileAccess) GetPath() string {
@@ -1476,7 +1771,7 @@ type NetworkAccess struct {
 
 func (x *NetworkAccess) Reset() {
 	*x = NetworkAccess{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[24]
+	mi := &file_internal_control_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1488,7 +1783,7 @@ func (x *NetworkAccess) String() string {
 func (*NetworkAccess) ProtoMessage() {}
 
 func (x *NetworkAccess) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[24]
+	mi := &file_internal_control_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1501,7 +1796,7 @@ func (x *NetworkAccess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkAccess.ProtoReflect.Descriptor instead.
 func (*NetworkAccess) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *NetworkAccess) GetAddress() string {
@@ -1540,7 +1835,7 @@ type IssueGrantRequest struct {
 
 func (x *IssueGrantRequest) Reset() {
 	*x = IssueGrantRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[25]
+	mi := &file_internal_control_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1552,7 +1847,7 @@ func (x *IssueGrantRequest) String() string {
 func (*IssueGrantRequest) ProtoMessage() {}
 
 func (x *IssueGrantRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[25]
+	mi := &file_internal_control_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1565,7 +1860,7 @@ func (x *IssueGrantRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueGrantRequest.ProtoReflect.Descriptor instead.
 func (*IssueGrantRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *IssueGrantRequest) GetSession() string {
@@ -1627,7 +1922,7 @@ type IssueGrantResponse struct {
 
 func (x *IssueGrantResponse) Reset() {
 	*x = IssueGrantResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[26]
+	mi := &file_internal_control_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1934,7 @@ func (x *IssueGrantResponse) String() string {
 func (*IssueGrantResponse) ProtoMessage() {}
 
 func (x *IssueGrantResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[26]
+	mi := &file_internal_control_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1947,7 @@ func (x *IssueGrantResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IssueGrantResponse.ProtoReflect.Descriptor instead.
 func (*IssueGrantResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *IssueGrantResponse) GetGrant() *Grant {
@@ -1693,7 +1988,7 @@ type Grant struct {
 
 func (x *Grant) Reset() {
 	*x = Grant{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[27]
+	mi := &file_internal_control_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +2000,7 @@ func (x *Grant) String() string {
 func (*Grant) ProtoMessage() {}
 
 func (x *Grant) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[27]
+	mi := &file_internal_control_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +2013,7 @@ func (x *Grant) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Grant.ProtoReflect.Descriptor instead.
 func (*Grant) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Grant) GetId() string {
@@ -1843,7 +2138,7 @@ type ListGrantsRequest struct {
 
 func (x *ListGrantsRequest) Reset() {
 	*x = ListGrantsRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[28]
+	mi := &file_internal_control_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +2150,7 @@ func (x *ListGrantsRequest) String() string {
 func (*ListGrantsRequest) ProtoMessage() {}
 
 func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[28]
+	mi := &file_internal_control_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +2163,7 @@ func (x *ListGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsRequest.ProtoReflect.Descriptor instead.
 func (*ListGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListGrantsRequest) GetAll() bool {
@@ -1894,7 +2189,7 @@ type ListGrantsResponse struct {
 
 func (x *ListGrantsResponse) Reset() {
 	*x = ListGrantsResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[29]
+	mi := &file_internal_control_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1906,7 +2201,7 @@ func (x *ListGrantsResponse) String() string {
 func (*ListGrantsResponse) ProtoMessage() {}
 
 func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[29]
+	mi := &file_internal_control_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1919,7 +2214,7 @@ func (x *ListGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListGrantsResponse.ProtoReflect.Descriptor instead.
 func (*ListGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListGrantsResponse) GetGrants() []*Grant {
@@ -1939,7 +2234,7 @@ type RevokeGrantsRequest struct {
 
 func (x *RevokeGrantsRequest) Reset() {
 	*x = RevokeGrantsRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[30]
+	mi := &file_internal_control_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2246,7 @@ func (x *RevokeGrantsRequest) String() string {
 func (*RevokeGrantsRequest) ProtoMessage() {}
 
 func (x *RevokeGrantsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[30]
+	mi := &file_internal_control_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2259,7 @@ func (x *RevokeGrantsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantsRequest.ProtoReflect.Descriptor instead.
 func (*RevokeGrantsRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *RevokeGrantsRequest) GetIds() []string {
@@ -1990,7 +2285,7 @@ type RevokeGrantsResponse struct {
 
 func (x *RevokeGrantsResponse) Reset() {
 	*x = RevokeGrantsResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[31]
+	mi := &file_internal_control_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2002,7 +2297,7 @@ func (x *RevokeGrantsResponse) String() string {
 func (*RevokeGrantsResponse) ProtoMessage() {}
 
 func (x *RevokeGrantsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[31]
+	mi := &file_internal_control_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2015,7 +2310,7 @@ func (x *RevokeGrantsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeGrantsResponse.ProtoReflect.Descriptor instead.
 func (*RevokeGrantsResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RevokeGrantsResponse) GetGrants() []*Grant {
@@ -2033,7 +2328,7 @@ type StatusRequest struct {
 
 func (x *StatusRequest) Reset() {
 	*x = StatusRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[32]
+	mi := &file_internal_control_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2045,7 +2340,7 @@ func (x *StatusRequest) String() string {
 func (*StatusRequest) ProtoMessage() {}
 
 func (x *StatusRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[32]
+	mi := &file_internal_control_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2058,7 +2353,7 @@ func (x *StatusRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusRequest.ProtoReflect.Descriptor instead.
 func (*StatusRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 type StatusResponse struct {
@@ -2080,7 +2375,7 @@ type StatusResponse struct {
 
 func (x *StatusResponse) Reset() {
 	*x = StatusResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[33]
+	mi := &file_internal_control_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2092,7 +2387,7 @@ func (x *StatusResponse) String() string {
 func (*StatusResponse) ProtoMessage() {}
 
 func (x *StatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[33]
+	mi := &file_internal_control_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2105,7 +2400,7 @@ func (x *StatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatusResponse.ProtoReflect.Descriptor instead.
 func (*StatusResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *StatusResponse) GetVersion() string {
@@ -2198,7 +2493,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[34]
+	mi := &file_internal_control_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2210,7 +2505,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[34]
+	mi := &file_internal_control_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2223,7 +2518,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Probe) GetName() string {
@@ -2265,7 +2560,7 @@ type MapUse struct {
 
 func (x *MapUse) Reset() {
 	*x = MapUse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[35]
+	mi := &file_internal_control_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2277,7 +2572,7 @@ func (x *MapUse) String() string {
 func (*MapUse) ProtoMessage() {}
 
 func (x *MapUse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[35]
+	mi := &file_internal_control_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2290,7 +2585,7 @@ func (x *MapUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MapUse.ProtoReflect.Descriptor instead.
 func (*MapUse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *MapUse) GetName() string {
@@ -2322,7 +2617,7 @@ type SessionRequest struct {
 
 func (x *SessionRequest) Reset() {
 	*x = SessionRequest{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[36]
+	mi := &file_internal_control_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2334,7 +2629,7 @@ func (x *SessionRequest) String() string {
 func (*SessionRequest) ProtoMessage() {}
 
 func (x *SessionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[36]
+	mi := &file_internal_control_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2347,7 +2642,7 @@ func (x *SessionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionRequest.ProtoReflect.Descriptor instead.
 func (*SessionRequest) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 type SessionResponse struct {
@@ -2359,7 +2654,7 @@ type SessionResponse struct {
 
 func (x *SessionResponse) Reset() {
 	*x = SessionResponse{}
-	mi := &file_internal_control_v1_control_proto_msgTypes[37]
+	mi := &file_internal_control_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2371,7 +2666,7 @@ func (x *SessionResponse) String() string {
 func (*SessionResponse) ProtoMessage() {}
 
 func (x *SessionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_internal_control_v1_control_proto_msgTypes[37]
+	mi := &file_internal_control_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2384,7 +2679,7 @@ func (x *SessionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SessionResponse.ProtoReflect.Descriptor instead.
 func (*SessionResponse) Descriptor() ([]byte, []int) {
-	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_internal_control_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *SessionResponse) GetSession() *Session {
@@ -2439,7 +2734,30 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\x04tier\x18\f \x01(\tR\x04tier\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"'\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xba\x02\n" +
+	"\x13AdoptSessionRequest\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x14\n" +
+	"\x05agent\x18\x02 \x01(\tR\x05agent\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\x12N\n" +
+	"\acontext\x18\x04 \x03(\v24.bailiff.control.v1.AdoptSessionRequest.ContextEntryR\acontext\x12B\n" +
+	"\fon_forbidden\x18\x05 \x01(\x0e2\x1f.bailiff.control.v1.OnForbiddenR\vonForbidden\x12\x17\n" +
+	"\adry_run\x18\x06 \x01(\bR\x06dryRun\x1a:\n" +
+	"\fContextEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xec\x01\n" +
+	"\x14AdoptSessionResponse\x125\n" +
+	"\asession\x18\x01 \x01(\v2\x1b.bailiff.control.v1.SessionR\asession\x125\n" +
+	"\x06report\x18\x02 \x03(\v2\x1d.bailiff.control.v1.PredatingR\x06report\x12\x18\n" +
+	"\arefusal\x18\x03 \x01(\tR\arefusal\x12\x16\n" +
+	"\x06limits\x18\x04 \x03(\tR\x06limits\x12\x1c\n" +
+	"\tprocesses\x18\x05 \x01(\rR\tprocesses\x12\x16\n" +
+	"\x06killed\x18\x06 \x03(\rR\x06killed\"q\n" +
+	"\tPredating\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x12\n" +
+	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04what\x18\x03 \x01(\tR\x04what\x12\x18\n" +
+	"\averdict\x18\x04 \x01(\tR\averdict\x12\x10\n" +
+	"\x03why\x18\x05 \x01(\tR\x03why\"'\n" +
 	"\x13ListSessionsRequest\x12\x10\n" +
 	"\x03all\x18\x01 \x01(\bR\x03all\"O\n" +
 	"\x14ListSessionsResponse\x127\n" +
@@ -2590,9 +2908,13 @@ const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\bcapacity\x18\x03 \x01(\x04R\bcapacity\"\x10\n" +
 	"\x0eSessionRequest\"H\n" +
 	"\x0fSessionResponse\x125\n" +
-	"\asession\x18\x01 \x01(\v2\x1b.bailiff.control.v1.SessionR\asession2\xff\b\n" +
+	"\asession\x18\x01 \x01(\v2\x1b.bailiff.control.v1.SessionR\asession*=\n" +
+	"\vOnForbidden\x12\x17\n" +
+	"\x13ON_FORBIDDEN_REFUSE\x10\x00\x12\x15\n" +
+	"\x11ON_FORBIDDEN_KILL\x10\x012\xe2\t\n" +
 	"\fAdminService\x12O\n" +
 	"\x06Launch\x12!.bailiff.control.v1.LaunchRequest\x1a\".bailiff.control.v1.LaunchResponse\x12a\n" +
+	"\fAdoptSession\x12'.bailiff.control.v1.AdoptSessionRequest\x1a(.bailiff.control.v1.AdoptSessionResponse\x12a\n" +
 	"\fListSessions\x12'.bailiff.control.v1.ListSessionsRequest\x1a(.bailiff.control.v1.ListSessionsResponse\x12^\n" +
 	"\vStopSession\x12&.bailiff.control.v1.StopSessionRequest\x1a'.bailiff.control.v1.StopSessionResponse\x12g\n" +
 	"\x0eSessionSummary\x12).bailiff.control.v1.SessionSummaryRequest\x1a*.bailiff.control.v1.SessionSummaryResponse\x12d\n" +
@@ -2621,118 +2943,130 @@ func file_internal_control_v1_control_proto_rawDescGZIP() []byte {
 	return file_internal_control_v1_control_proto_rawDescData
 }
 
-var file_internal_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_internal_control_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_internal_control_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_internal_control_v1_control_proto_goTypes = []any{
-	(*LaunchRequest)(nil),          // 0: bailiff.control.v1.LaunchRequest
-	(*LaunchResponse)(nil),         // 1: bailiff.control.v1.LaunchResponse
-	(*Landlock)(nil),               // 2: bailiff.control.v1.Landlock
-	(*LandlockPath)(nil),           // 3: bailiff.control.v1.LandlockPath
-	(*Session)(nil),                // 4: bailiff.control.v1.Session
-	(*ListSessionsRequest)(nil),    // 5: bailiff.control.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),   // 6: bailiff.control.v1.ListSessionsResponse
-	(*StopSessionRequest)(nil),     // 7: bailiff.control.v1.StopSessionRequest
-	(*StopSessionResponse)(nil),    // 8: bailiff.control.v1.StopSessionResponse
-	(*SessionSummaryRequest)(nil),  // 9: bailiff.control.v1.SessionSummaryRequest
-	(*SessionSummaryResponse)(nil), // 10: bailiff.control.v1.SessionSummaryResponse
-	(*Denial)(nil),                 // 11: bailiff.control.v1.Denial
-	(*ApplyPoliciesRequest)(nil),   // 12: bailiff.control.v1.ApplyPoliciesRequest
-	(*PolicyFile)(nil),             // 13: bailiff.control.v1.PolicyFile
-	(*ApplyPoliciesResponse)(nil),  // 14: bailiff.control.v1.ApplyPoliciesResponse
-	(*Problem)(nil),                // 15: bailiff.control.v1.Problem
-	(*PolicyInfo)(nil),             // 16: bailiff.control.v1.PolicyInfo
-	(*ListPoliciesRequest)(nil),    // 17: bailiff.control.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),   // 18: bailiff.control.v1.ListPoliciesResponse
-	(*GetPolicyRequest)(nil),       // 19: bailiff.control.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),      // 20: bailiff.control.v1.GetPolicyResponse
-	(*DeletePolicyRequest)(nil),    // 21: bailiff.control.v1.DeletePolicyRequest
-	(*DeletePolicyResponse)(nil),   // 22: bailiff.control.v1.DeletePolicyResponse
-	(*FileAccess)(nil),             // 23: bailiff.control.v1.FileAccess
-	(*NetworkAccess)(nil),          // 24: bailiff.control.v1.NetworkAccess
-	(*IssueGrantRequest)(nil),      // 25: bailiff.control.v1.IssueGrantRequest
-	(*IssueGrantResponse)(nil),     // 26: bailiff.control.v1.IssueGrantResponse
-	(*Grant)(nil),                  // 27: bailiff.control.v1.Grant
-	(*ListGrantsRequest)(nil),      // 28: bailiff.control.v1.ListGrantsRequest
-	(*ListGrantsResponse)(nil),     // 29: bailiff.control.v1.ListGrantsResponse
-	(*RevokeGrantsRequest)(nil),    // 30: bailiff.control.v1.RevokeGrantsRequest
-	(*RevokeGrantsResponse)(nil),   // 31: bailiff.control.v1.RevokeGrantsResponse
-	(*StatusRequest)(nil),          // 32: bailiff.control.v1.StatusRequest
-	(*StatusResponse)(nil),         // 33: bailiff.control.v1.StatusResponse
-	(*Probe)(nil),                  // 34: bailiff.control.v1.Probe
-	(*MapUse)(nil),                 // 35: bailiff.control.v1.MapUse
-	(*SessionRequest)(nil),         // 36: bailiff.control.v1.SessionRequest
-	(*SessionResponse)(nil),        // 37: bailiff.control.v1.SessionResponse
-	nil,                            // 38: bailiff.control.v1.LaunchRequest.ContextEntry
-	nil,                            // 39: bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
-	nil,                            // 40: bailiff.control.v1.Session.ContextEntry
-	(*timestamppb.Timestamp)(nil),  // 41: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 42: google.protobuf.Duration
+	(OnForbidden)(0),               // 0: bailiff.control.v1.OnForbidden
+	(*LaunchRequest)(nil),          // 1: bailiff.control.v1.LaunchRequest
+	(*LaunchResponse)(nil),         // 2: bailiff.control.v1.LaunchResponse
+	(*Landlock)(nil),               // 3: bailiff.control.v1.Landlock
+	(*LandlockPath)(nil),           // 4: bailiff.control.v1.LandlockPath
+	(*Session)(nil),                // 5: bailiff.control.v1.Session
+	(*AdoptSessionRequest)(nil),    // 6: bailiff.control.v1.AdoptSessionRequest
+	(*AdoptSessionResponse)(nil),   // 7: bailiff.control.v1.AdoptSessionResponse
+	(*Predating)(nil),              // 8: bailiff.control.v1.Predating
+	(*ListSessionsRequest)(nil),    // 9: bailiff.control.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),   // 10: bailiff.control.v1.ListSessionsResponse
+	(*StopSessionRequest)(nil),     // 11: bailiff.control.v1.StopSessionRequest
+	(*StopSessionResponse)(nil),    // 12: bailiff.control.v1.StopSessionResponse
+	(*SessionSummaryRequest)(nil),  // 13: bailiff.control.v1.SessionSummaryRequest
+	(*SessionSummaryResponse)(nil), // 14: bailiff.control.v1.SessionSummaryResponse
+	(*Denial)(nil),                 // 15: bailiff.control.v1.Denial
+	(*ApplyPoliciesRequest)(nil),   // 16: bailiff.control.v1.ApplyPoliciesRequest
+	(*PolicyFile)(nil),             // 17: bailiff.control.v1.PolicyFile
+	(*ApplyPoliciesResponse)(nil),  // 18: bailiff.control.v1.ApplyPoliciesResponse
+	(*Problem)(nil),                // 19: bailiff.control.v1.Problem
+	(*PolicyInfo)(nil),             // 20: bailiff.control.v1.PolicyInfo
+	(*ListPoliciesRequest)(nil),    // 21: bailiff.control.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),   // 22: bailiff.control.v1.ListPoliciesResponse
+	(*GetPolicyRequest)(nil),       // 23: bailiff.control.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),      // 24: bailiff.control.v1.GetPolicyResponse
+	(*DeletePolicyRequest)(nil),    // 25: bailiff.control.v1.DeletePolicyRequest
+	(*DeletePolicyResponse)(nil),   // 26: bailiff.control.v1.DeletePolicyResponse
+	(*FileAccess)(nil),             // 27: bailiff.control.v1.FileAccess
+	(*NetworkAccess)(nil),          // 28: bailiff.control.v1.NetworkAccess
+	(*IssueGrantRequest)(nil),      // 29: bailiff.control.v1.IssueGrantRequest
+	(*IssueGrantResponse)(nil),     // 30: bailiff.control.v1.IssueGrantResponse
+	(*Grant)(nil),                  // 31: bailiff.control.v1.Grant
+	(*ListGrantsRequest)(nil),      // 32: bailiff.control.v1.ListGrantsRequest
+	(*ListGrantsResponse)(nil),     // 33: bailiff.control.v1.ListGrantsResponse
+	(*RevokeGrantsRequest)(nil),    // 34: bailiff.control.v1.RevokeGrantsRequest
+	(*RevokeGrantsResponse)(nil),   // 35: bailiff.control.v1.RevokeGrantsResponse
+	(*StatusRequest)(nil),          // 36: bailiff.control.v1.StatusRequest
+	(*StatusResponse)(nil),         // 37: bailiff.control.v1.StatusResponse
+	(*Probe)(nil),                  // 38: bailiff.control.v1.Probe
+	(*MapUse)(nil),                 // 39: bailiff.control.v1.MapUse
+	(*SessionRequest)(nil),         // 40: bailiff.control.v1.SessionRequest
+	(*SessionResponse)(nil),        // 41: bailiff.control.v1.SessionResponse
+	nil,                            // 42: bailiff.control.v1.LaunchRequest.ContextEntry
+	nil,                            // 43: bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
+	nil,                            // 44: bailiff.control.v1.Session.ContextEntry
+	nil,                            // 45: bailiff.control.v1.AdoptSessionRequest.ContextEntry
+	(*timestamppb.Timestamp)(nil),  // 46: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 47: google.protobuf.Duration
 }
 var file_internal_control_v1_control_proto_depIdxs = []int32{
-	38, // 0: bailiff.control.v1.LaunchRequest.context:type_name -> bailiff.control.v1.LaunchRequest.ContextEntry
-	4,  // 1: bailiff.control.v1.LaunchResponse.session:type_name -> bailiff.control.v1.Session
-	39, // 2: bailiff.control.v1.LaunchResponse.set_environment:type_name -> bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
-	2,  // 3: bailiff.control.v1.LaunchResponse.landlock:type_name -> bailiff.control.v1.Landlock
-	3,  // 4: bailiff.control.v1.Landlock.paths:type_name -> bailiff.control.v1.LandlockPath
-	40, // 5: bailiff.control.v1.Session.context:type_name -> bailiff.control.v1.Session.ContextEntry
-	41, // 6: bailiff.control.v1.Session.started:type_name -> google.protobuf.Timestamp
-	41, // 7: bailiff.control.v1.Session.ended:type_name -> google.protobuf.Timestamp
-	4,  // 8: bailiff.control.v1.ListSessionsResponse.sessions:type_name -> bailiff.control.v1.Session
-	4,  // 9: bailiff.control.v1.SessionSummaryResponse.session:type_name -> bailiff.control.v1.Session
-	11, // 10: bailiff.control.v1.SessionSummaryResponse.denials:type_name -> bailiff.control.v1.Denial
-	13, // 11: bailiff.control.v1.ApplyPoliciesRequest.files:type_name -> bailiff.control.v1.PolicyFile
-	16, // 12: bailiff.control.v1.ApplyPoliciesResponse.policies:type_name -> bailiff.control.v1.PolicyInfo
-	15, // 13: bailiff.control.v1.ApplyPoliciesResponse.problems:type_name -> bailiff.control.v1.Problem
-	41, // 14: bailiff.control.v1.PolicyInfo.applied:type_name -> google.protobuf.Timestamp
-	15, // 15: bailiff.control.v1.PolicyInfo.problems:type_name -> bailiff.control.v1.Problem
-	16, // 16: bailiff.control.v1.ListPoliciesResponse.policies:type_name -> bailiff.control.v1.PolicyInfo
-	16, // 17: bailiff.control.v1.GetPolicyResponse.info:type_name -> bailiff.control.v1.PolicyInfo
-	23, // 18: bailiff.control.v1.IssueGrantRequest.files:type_name -> bailiff.control.v1.FileAccess
-	24, // 19: bailiff.control.v1.IssueGrantRequest.network:type_name -> bailiff.control.v1.NetworkAccess
-	42, // 20: bailiff.control.v1.IssueGrantRequest.ttl:type_name -> google.protobuf.Duration
-	27, // 21: bailiff.control.v1.IssueGrantResponse.grant:type_name -> bailiff.control.v1.Grant
-	23, // 22: bailiff.control.v1.Grant.files:type_name -> bailiff.control.v1.FileAccess
-	24, // 23: bailiff.control.v1.Grant.network:type_name -> bailiff.control.v1.NetworkAccess
-	42, // 24: bailiff.control.v1.Grant.ttl:type_name -> google.protobuf.Duration
-	41, // 25: bailiff.control.v1.Grant.issued:type_name -> google.protobuf.Timestamp
-	42, // 26: bailiff.control.v1.Grant.remaining:type_name -> google.protobuf.Duration
-	41, // 27: bailiff.control.v1.Grant.ended:type_name -> google.protobuf.Timestamp
-	27, // 28: bailiff.control.v1.ListGrantsResponse.grants:type_name -> bailiff.control.v1.Grant
-	27, // 29: bailiff.control.v1.RevokeGrantsResponse.grants:type_name -> bailiff.control.v1.Grant
-	34, // 30: bailiff.control.v1.StatusResponse.probes:type_name -> bailiff.control.v1.Probe
-	35, // 31: bailiff.control.v1.StatusResponse.maps:type_name -> bailiff.control.v1.MapUse
-	41, // 32: bailiff.control.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
-	4,  // 33: bailiff.control.v1.SessionResponse.session:type_name -> bailiff.control.v1.Session
-	0,  // 34: bailiff.control.v1.AdminService.Launch:input_type -> bailiff.control.v1.LaunchRequest
-	5,  // 35: bailiff.control.v1.AdminService.ListSessions:input_type -> bailiff.control.v1.ListSessionsRequest
-	7,  // 36: bailiff.control.v1.AdminService.StopSession:input_type -> bailiff.control.v1.StopSessionRequest
-	9,  // 37: bailiff.control.v1.AdminService.SessionSummary:input_type -> bailiff.control.v1.SessionSummaryRequest
-	12, // 38: bailiff.control.v1.AdminService.ApplyPolicies:input_type -> bailiff.control.v1.ApplyPoliciesRequest
-	17, // 39: bailiff.control.v1.AdminService.ListPolicies:input_type -> bailiff.control.v1.ListPoliciesRequest
-	19, // 40: bailiff.control.v1.AdminService.GetPolicy:input_type -> bailiff.control.v1.GetPolicyRequest
-	21, // 41: bailiff.control.v1.AdminService.DeletePolicy:input_type -> bailiff.control.v1.DeletePolicyRequest
-	25, // 42: bailiff.control.v1.AdminService.IssueGrant:input_type -> bailiff.control.v1.IssueGrantRequest
-	28, // 43: bailiff.control.v1.AdminService.ListGrants:input_type -> bailiff.control.v1.ListGrantsRequest
-	30, // 44: bailiff.control.v1.AdminService.RevokeGrants:input_type -> bailiff.control.v1.RevokeGrantsRequest
-	32, // 45: bailiff.control.v1.AdminService.Status:input_type -> bailiff.control.v1.StatusRequest
-	36, // 46: bailiff.control.v1.AgentService.Session:input_type -> bailiff.control.v1.SessionRequest
-	1,  // 47: bailiff.control.v1.AdminService.Launch:output_type -> bailiff.control.v1.LaunchResponse
-	6,  // 48: bailiff.control.v1.AdminService.ListSessions:output_type -> bailiff.control.v1.ListSessionsResponse
-	8,  // 49: bailiff.control.v1.AdminService.StopSession:output_type -> bailiff.control.v1.StopSessionResponse
-	10, // 50: bailiff.control.v1.AdminService.SessionSummary:output_type -> bailiff.control.v1.SessionSummaryResponse
-	14, // 51: bailiff.control.v1.AdminService.ApplyPolicies:output_type -> bailiff.control.v1.ApplyPoliciesResponse
-	18, // 52: bailiff.control.v1.AdminService.ListPolicies:output_type -> bailiff.control.v1.ListPoliciesResponse
-	20, // 53: bailiff.control.v1.AdminService.GetPolicy:output_type -> bailiff.control.v1.GetPolicyResponse
-	22, // 54: bailiff.control.v1.AdminService.DeletePolicy:output_type -> bailiff.control.v1.DeletePolicyResponse
-	26, // 55: bailiff.control.v1.AdminService.IssueGrant:output_type -> bailiff.control.v1.IssueGrantResponse
-	29, // 56: bailiff.control.v1.AdminService.ListGrants:output_type -> bailiff.control.v1.ListGrantsResponse
-	31, // 57: bailiff.control.v1.AdminService.RevokeGrants:output_type -> bailiff.control.v1.RevokeGrantsResponse
-	33, // 58: bailiff.control.v1.AdminService.Status:output_type -> bailiff.control.v1.StatusResponse
-	37, // 59: bailiff.control.v1.AgentService.Session:output_type -> bailiff.control.v1.SessionResponse
-	47, // [47:60] is the sub-list for method output_type
-	34, // [34:47] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	42, // 0: bailiff.control.v1.LaunchRequest.context:type_name -> bailiff.control.v1.LaunchRequest.ContextEntry
+	5,  // 1: bailiff.control.v1.LaunchResponse.session:type_name -> bailiff.control.v1.Session
+	43, // 2: bailiff.control.v1.LaunchResponse.set_environment:type_name -> bailiff.control.v1.LaunchResponse.SetEnvironmentEntry
+	3,  // 3: bailiff.control.v1.LaunchResponse.landlock:type_name -> bailiff.control.v1.Landlock
+	4,  // 4: bailiff.control.v1.Landlock.paths:type_name -> bailiff.control.v1.LandlockPath
+	44, // 5: bailiff.control.v1.Session.context:type_name -> bailiff.control.v1.Session.ContextEntry
+	46, // 6: bailiff.control.v1.Session.started:type_name -> google.protobuf.Timestamp
+	46, // 7: bailiff.control.v1.Session.ended:type_name -> google.protobuf.Timestamp
+	45, // 8: bailiff.control.v1.AdoptSessionRequest.context:type_name -> bailiff.control.v1.AdoptSessionRequest.ContextEntry
+	0,  // 9: bailiff.control.v1.AdoptSessionRequest.on_forbidden:type_name -> bailiff.control.v1.OnForbidden
+	5,  // 10: bailiff.control.v1.AdoptSessionResponse.session:type_name -> bailiff.control.v1.Session
+	8,  // 11: bailiff.control.v1.AdoptSessionResponse.report:type_name -> bailiff.control.v1.Predating
+	5,  // 12: bailiff.control.v1.ListSessionsResponse.sessions:type_name -> bailiff.control.v1.Session
+	5,  // 13: bailiff.control.v1.SessionSummaryResponse.session:type_name -> bailiff.control.v1.Session
+	15, // 14: bailiff.control.v1.SessionSummaryResponse.denials:type_name -> bailiff.control.v1.Denial
+	17, // 15: bailiff.control.v1.ApplyPoliciesRequest.files:type_name -> bailiff.control.v1.PolicyFile
+	20, // 16: bailiff.control.v1.ApplyPoliciesResponse.policies:type_name -> bailiff.control.v1.PolicyInfo
+	19, // 17: bailiff.control.v1.ApplyPoliciesResponse.problems:type_name -> bailiff.control.v1.Problem
+	46, // 18: bailiff.control.v1.PolicyInfo.applied:type_name -> google.protobuf.Timestamp
+	19, // 19: bailiff.control.v1.PolicyInfo.problems:type_name -> bailiff.control.v1.Problem
+	20, // 20: bailiff.control.v1.ListPoliciesResponse.policies:type_name -> bailiff.control.v1.PolicyInfo
+	20, // 21: bailiff.control.v1.GetPolicyResponse.info:type_name -> bailiff.control.v1.PolicyInfo
+	27, // 22: bailiff.control.v1.IssueGrantRequest.files:type_name -> bailiff.control.v1.FileAccess
+	28, // 23: bailiff.control.v1.IssueGrantRequest.network:type_name -> bailiff.control.v1.NetworkAccess
+	47, // 24: bailiff.control.v1.IssueGrantRequest.ttl:type_name -> google.protobuf.Duration
+	31, // 25: bailiff.control.v1.IssueGrantResponse.grant:type_name -> bailiff.control.v1.Grant
+	27, // 26: bailiff.control.v1.Grant.files:type_name -> bailiff.control.v1.FileAccess
+	28, // 27: bailiff.control.v1.Grant.network:type_name -> bailiff.control.v1.NetworkAccess
+	47, // 28: bailiff.control.v1.Grant.ttl:type_name -> google.protobuf.Duration
+	46, // 29: bailiff.control.v1.Grant.issued:type_name -> google.protobuf.Timestamp
+	47, // 30: bailiff.control.v1.Grant.remaining:type_name -> google.protobuf.Duration
+	46, // 31: bailiff.control.v1.Grant.ended:type_name -> google.protobuf.Timestamp
+	31, // 32: bailiff.control.v1.ListGrantsResponse.grants:type_name -> bailiff.control.v1.Grant
+	31, // 33: bailiff.control.v1.RevokeGrantsResponse.grants:type_name -> bailiff.control.v1.Grant
+	38, // 34: bailiff.control.v1.StatusResponse.probes:type_name -> bailiff.control.v1.Probe
+	39, // 35: bailiff.control.v1.StatusResponse.maps:type_name -> bailiff.control.v1.MapUse
+	46, // 36: bailiff.control.v1.StatusResponse.started:type_name -> google.protobuf.Timestamp
+	5,  // 37: bailiff.control.v1.SessionResponse.session:type_name -> bailiff.control.v1.Session
+	1,  // 38: bailiff.control.v1.AdminService.Launch:input_type -> bailiff.control.v1.LaunchRequest
+	6,  // 39: bailiff.control.v1.AdminService.AdoptSession:input_type -> bailiff.control.v1.AdoptSessionRequest
+	9,  // 40: bailiff.control.v1.AdminService.ListSessions:input_type -> bailiff.control.v1.ListSessionsRequest
+	11, // 41: bailiff.control.v1.AdminService.StopSession:input_type -> bailiff.control.v1.StopSessionRequest
+	13, // 42: bailiff.control.v1.AdminService.SessionSummary:input_type -> bailiff.control.v1.SessionSummaryRequest
+	16, // 43: bailiff.control.v1.AdminService.ApplyPolicies:input_type -> bailiff.control.v1.ApplyPoliciesRequest
+	21, // 44: bailiff.control.v1.AdminService.ListPolicies:input_type -> bailiff.control.v1.ListPoliciesRequest
+	23, // 45: bailiff.control.v1.AdminService.GetPolicy:input_type -> bailiff.control.v1.GetPolicyRequest
+	25, // 46: bailiff.control.v1.AdminService.DeletePolicy:input_type -> bailiff.control.v1.DeletePolicyRequest
+	29, // 47: bailiff.control.v1.AdminService.IssueGrant:input_type -> bailiff.control.v1.IssueGrantRequest
+	32, // 48: bailiff.control.v1.AdminService.ListGrants:input_type -> bailiff.control.v1.ListGrantsRequest
+	34, // 49: bailiff.control.v1.AdminService.RevokeGrants:input_type -> bailiff.control.v1.RevokeGrantsRequest
+	36, // 50: bailiff.control.v1.AdminService.Status:input_type -> bailiff.control.v1.StatusRequest
+	40, // 51: bailiff.control.v1.AgentService.Session:input_type -> bailiff.control.v1.SessionRequest
+	2,  // 52: bailiff.control.v1.AdminService.Launch:output_type -> bailiff.control.v1.LaunchResponse
+	7,  // 53: bailiff.control.v1.AdminService.AdoptSession:output_type -> bailiff.control.v1.AdoptSessionResponse
+	10, // 54: bailiff.control.v1.AdminService.ListSessions:output_type -> bailiff.control.v1.ListSessionsResponse
+	12, // 55: bailiff.control.v1.AdminService.StopSession:output_type -> bailiff.control.v1.StopSessionResponse
+	14, // 56: bailiff.control.v1.AdminService.SessionSummary:output_type -> bailiff.control.v1.SessionSummaryResponse
+	18, // 57: bailiff.control.v1.AdminService.ApplyPolicies:output_type -> bailiff.control.v1.ApplyPoliciesResponse
+	22, // 58: bailiff.control.v1.AdminService.ListPolicies:output_type -> bailiff.control.v1.ListPoliciesResponse
+	24, // 59: bailiff.control.v1.AdminService.GetPolicy:output_type -> bailiff.control.v1.GetPolicyResponse
+	26, // 60: bailiff.control.v1.AdminService.DeletePolicy:output_type -> bailiff.control.v1.DeletePolicyResponse
+	30, // 61: bailiff.control.v1.AdminService.IssueGrant:output_type -> bailiff.control.v1.IssueGrantResponse
+	33, // 62: bailiff.control.v1.AdminService.ListGrants:output_type -> bailiff.control.v1.ListGrantsResponse
+	35, // 63: bailiff.control.v1.AdminService.RevokeGrants:output_type -> bailiff.control.v1.RevokeGrantsResponse
+	37, // 64: bailiff.control.v1.AdminService.Status:output_type -> bailiff.control.v1.StatusResponse
+	41, // 65: bailiff.control.v1.AgentService.Session:output_type -> bailiff.control.v1.SessionResponse
+	52, // [52:66] is the sub-list for method output_type
+	38, // [38:52] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_internal_control_v1_control_proto_init() }
@@ -2740,19 +3074,20 @@ func file_internal_control_v1_control_proto_init() {
 	if File_internal_control_v1_control_proto != nil {
 		return
 	}
-	file_internal_control_v1_control_proto_msgTypes[27].OneofWrappers = []any{}
+	file_internal_control_v1_control_proto_msgTypes[30].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_internal_control_v1_control_proto_rawDesc), len(file_internal_control_v1_control_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   41,
+			NumEnums:      1,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
 		GoTypes:           file_internal_control_v1_control_proto_goTypes,
 		DependencyIndexes: file_internal_control_v1_control_proto_depIdxs,
+		EnumInfos:         file_internal_control_v1_control_proto_enumTypes,
 		MessageInfos:      file_internal_control_v1_control_proto_msgTypes,
 	}.Build()
 	File_internal_control_v1_control_proto = out.File

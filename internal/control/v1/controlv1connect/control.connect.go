@@ -43,6 +43,9 @@ const (
 const (
 	// AdminServiceLaunchProcedure is the fully-qualified name of the AdminService's Launch RPC.
 	AdminServiceLaunchProcedure = "/bailiff.control.v1.AdminService/Launch"
+	// AdminServiceAdoptSessionProcedure is the fully-qualified name of the AdminService's AdoptSession
+	// RPC.
+	AdminServiceAdoptSessionProcedure = "/bailiff.control.v1.AdminService/AdoptSession"
 	// AdminServiceListSessionsProcedure is the fully-qualified name of the AdminService's ListSessions
 	// RPC.
 	AdminServiceListSessionsProcedure = "/bailiff.control.v1.AdminService/ListSessions"
@@ -81,6 +84,9 @@ type AdminServiceClient interface {
 	// Launch confines the calling process itself: by the time it answers, the
 	// process that opened the connection is labelled and in its session's cgroup.
 	Launch(context.Context, *connect.Request[v1.LaunchRequest]) (*connect.Response[v1.LaunchResponse], error)
+	// AdoptSession puts a running process and all its descendants into a session of
+	// their own, or leaves them as they were and says why.
+	AdoptSession(context.Context, *connect.Request[v1.AdoptSessionRequest]) (*connect.Response[v1.AdoptSessionResponse], error)
 	ListSessions(context.Context, *connect.Request[v1.ListSessionsRequest]) (*connect.Response[v1.ListSessionsResponse], error)
 	// StopSession kills every process of a session.
 	StopSession(context.Context, *connect.Request[v1.StopSessionRequest]) (*connect.Response[v1.StopSessionResponse], error)
@@ -115,6 +121,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+AdminServiceLaunchProcedure,
 			connect.WithSchema(adminServiceMethods.ByName("Launch")),
+			connect.WithClientOptions(opts...),
+		),
+		adoptSession: connect.NewClient[v1.AdoptSessionRequest, v1.AdoptSessionResponse](
+			httpClient,
+			baseURL+AdminServiceAdoptSessionProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("AdoptSession")),
 			connect.WithClientOptions(opts...),
 		),
 		listSessions: connect.NewClient[v1.ListSessionsRequest, v1.ListSessionsResponse](
@@ -189,6 +201,7 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 // adminServiceClient implements AdminServiceClient.
 type adminServiceClient struct {
 	launch         *connect.Client[v1.LaunchRequest, v1.LaunchResponse]
+	adoptSession   *connect.Client[v1.AdoptSessionRequest, v1.AdoptSessionResponse]
 	listSessions   *connect.Client[v1.ListSessionsRequest, v1.ListSessionsResponse]
 	stopSession    *connect.Client[v1.StopSessionRequest, v1.StopSessionResponse]
 	sessionSummary *connect.Client[v1.SessionSummaryRequest, v1.SessionSummaryResponse]
@@ -205,6 +218,11 @@ type adminServiceClient struct {
 // Launch calls bailiff.control.v1.AdminService.Launch.
 func (c *adminServiceClient) Launch(ctx context.Context, req *connect.Request[v1.LaunchRequest]) (*connect.Response[v1.LaunchResponse], error) {
 	return c.launch.CallUnary(ctx, req)
+}
+
+// AdoptSession calls bailiff.control.v1.AdminService.AdoptSession.
+func (c *adminServiceClient) AdoptSession(ctx context.Context, req *connect.Request[v1.AdoptSessionRequest]) (*connect.Response[v1.AdoptSessionResponse], error) {
+	return c.adoptSession.CallUnary(ctx, req)
 }
 
 // ListSessions calls bailiff.control.v1.AdminService.ListSessions.
@@ -267,6 +285,9 @@ type AdminServiceHandler interface {
 	// Launch confines the calling process itself: by the time it answers, the
 	// process that opened the connection is labelled and in its session's cgroup.
 	Launch(context.Context, *connect.Request[v1.LaunchRequest]) (*connect.Response[v1.LaunchResponse], error)
+	// AdoptSession puts a running process and all its descendants into a session of
+	// their own, or leaves them as they were and says why.
+	AdoptSession(context.Context, *connect.Request[v1.AdoptSessionRequest]) (*connect.Response[v1.AdoptSessionResponse], error)
 	ListSessions(context.Context, *connect.Request[v1.ListSessionsRequest]) (*connect.Response[v1.ListSessionsResponse], error)
 	// StopSession kills every process of a session.
 	StopSession(context.Context, *connect.Request[v1.StopSessionRequest]) (*connect.Response[v1.StopSessionResponse], error)
@@ -297,6 +318,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		AdminServiceLaunchProcedure,
 		svc.Launch,
 		connect.WithSchema(adminServiceMethods.ByName("Launch")),
+		connect.WithHandlerOptions(opts...),
+	)
+	adminServiceAdoptSessionHandler := connect.NewUnaryHandler(
+		AdminServiceAdoptSessionProcedure,
+		svc.AdoptSession,
+		connect.WithSchema(adminServiceMethods.ByName("AdoptSession")),
 		connect.WithHandlerOptions(opts...),
 	)
 	adminServiceListSessionsHandler := connect.NewUnaryHandler(
@@ -369,6 +396,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		switch r.URL.Path {
 		case AdminServiceLaunchProcedure:
 			adminServiceLaunchHandler.ServeHTTP(w, r)
+		case AdminServiceAdoptSessionProcedure:
+			adminServiceAdoptSessionHandler.ServeHTTP(w, r)
 		case AdminServiceListSessionsProcedure:
 			adminServiceListSessionsHandler.ServeHTTP(w, r)
 		case AdminServiceStopSessionProcedure:
@@ -402,6 +431,10 @@ type UnimplementedAdminServiceHandler struct{}
 
 func (UnimplementedAdminServiceHandler) Launch(context.Context, *connect.Request[v1.LaunchRequest]) (*connect.Response[v1.LaunchResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bailiff.control.v1.AdminService.Launch is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) AdoptSession(context.Context, *connect.Request[v1.AdoptSessionRequest]) (*connect.Response[v1.AdoptSessionResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("bailiff.control.v1.AdminService.AdoptSession is not implemented"))
 }
 
 func (UnimplementedAdminServiceHandler) ListSessions(context.Context, *connect.Request[v1.ListSessionsRequest]) (*connect.Response[v1.ListSessionsResponse], error) {
