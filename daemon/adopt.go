@@ -73,7 +73,7 @@ func (d *Daemon) adopt(peer *control.Peer, agent string, m *controlv1.AdoptSessi
 	if err != nil {
 		return nil, err
 	}
-	t, err := stopTree(d.parent, stagingPrefix+s.ID, s.PID, func(pid int) error { return d.adoptable(pid, protected) })
+	t, err := stopTree(d.parent, stagingPrefix+s.ID, s.PID, protected, func(pid int) error { return d.adoptable(pid, protected) })
 	defer func() {
 		if !t.moved || err != nil {
 			err = t.undo(err)

@@ -179,9 +179,6 @@ func (x *inspection) mappings(pid int) error {
 		}
 		seen[m.path] |= m.access
 		verdict, why := x.object(fmt.Sprintf("/proc/%d/map_files/%s", pid, m.region), m.path, m.gone, m.access)
-		if verdict == verdictKill {
-			why += ": what is read through a mapping passes no hook"
-		}
 		x.note(pid, kindMapping, m.path, verdict, why)
 	}
 	return x.ringMappings(pid)

@@ -78,7 +78,7 @@ func standing(t *testing.T, pid int) *tree {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tree, err := stopTree(parent, fmt.Sprintf("adopt-%d", pid), pid, func(int) error { return nil })
+	tree, err := stopTree(parent, fmt.Sprintf("adopt-%d", pid), pid, nil, func(int) error { return nil })
 	t.Cleanup(func() {
 		if err := tree.release(); err != nil {
 			t.Error(err)

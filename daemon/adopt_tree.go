@@ -27,6 +27,7 @@ const maxPasses = 1000
 type tree struct {
 	parent  *cgroup.Parent
 	staging *cgroup.Group
+	apart   map[int]string      // processes that are not of the tree, whatever they look like
 	refuse  func(pid int) error // why a process cannot be adopted; nil: it can
 	began   uint64              // clock ticks since boot
 	above   []int               // the ancestors of the root
@@ -46,8 +47,8 @@ type member struct {
 
 // stopTree stops a process and all its descendants. The tree that it returns is to
 // be released or moved on, also where there is an error.
-func stopTree(parent *cgroup.Parent, name string, pid int, refuse func(pid int) error) (*tree, error) {
-	t := &tree{parent: parent, refuse: refuse, byPID: map[int]*member{}}
+func stopTree(parent *cgroup.Parent, name string, pid int, apart map[int]string, refuse func(pid int) error) (*tree, error) {
+	t := &tree{parent: parent, apart: apart, refuse: refuse, byPID: map[int]*member{}}
 	root, err := processStat(pid)
 	if err != nil {
 		return t, err
@@ -173,15 +174,19 @@ func (t *tree) addDescendants(orphans bool) (more bool, err error) {
 	return len(t.members) > before, nil
 }
 
-// orphan tells whether a process is one that was forked while the tree was being
-// stopped, and whose parent ended before it was seen: it has been given to an
-// ancestor of the tree. What may be one and may be none is not guessed about.
+// orphan tells whether a process that an ancestor of the tree has been given is of
+// the tree: its parent ended, perhaps while the tree was being stopped. One whose
+// process group or session is led by the tree is. Of one that has just started and
+// may be one or may be none, that is not guessed.
 func (t *tree) orphan(pid int, s stat) (bool, error) {
-	if s.start < t.began || !slices.Contains(t.above, s.parent) {
+	if t.apart[pid] != "" || !slices.Contains(t.above, s.parent) {
 		return false, nil
 	}
 	if t.byPID[s.group] != nil || t.byPID[s.session] != nil {
 		return true, nil
+	}
+	if s.start < t.began {
+		return false, nil
 	}
 	from, err := t.parent.Directory(pid)
 	if err == nil && slices.ContainsFunc(t.members, func(m *member) bool { return m.from == from }) {

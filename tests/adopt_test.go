@@ -239,7 +239,7 @@ func listening(t *testing.T) int {
 // testAdopt puts running processes into sessions.
 func testAdopt(t *testing.T, h *host) {
 	allowed, forbidden := listening(t), listening(t)
-	h.enforce(t, strings.Replace(adoptedPolicy, "PORT", strconv.Itoa(allowed), 1))
+	h.enforce(t, strings.NewReplacer("PORT", strconv.Itoa(allowed), "shell]", "shell, python]").Replace(adoptedPolicy))
 	secret := filepath.Join(h.dir, "adopt/secret")
 	write(t, secret, "secret")
 	write(t, filepath.Join(h.work, "notes"), "notes")
