@@ -276,28 +276,3 @@ func commandLine(pid int) []string {
 	}
 	return words
 }
-
-// clearStaging lets trees go on that an earlier daemon stopped and was killed over.
-// They are in no session: what was not moved into one before is not confined.
-func (d *Daemon) clearStaging() error {
-	groups, err := d.parent.AllBeside(stagingPrefix)
-	if err != nil {
-		return err
-	}
-	for _, group := range groups {
-		name, ok := strings.CutPrefix(group.Path, d.parent.Path+"-"+stagingPrefix)
-		s, known := d.sessions.find(name)
-		if ok && known && s.group != nil {
-			// Judged, and about to be moved: half a tree would go on unconfined.
-			err = errors.Join(err, group.Kill(), s.group.Kill(), s.group.Thaw())
-			d.log.Warn("a tree that was being adopted when bailiffd was killed is killed", "session", name)
-		} else {
-			d.log.Warn("a tree that was being looked at when bailiffd was killed goes on, unconfined, in a cgroup of its own", "cgroup", group.Path)
-		}
-		err = errors.Join(err, group.Thaw())
-		if remove := group.RemoveEmpty(); remove != nil {
-			d.log.Warn("a cgroup stays until its processes have ended", "cgroup", group.Path, "error", remove)
-		}
-	}
-	return err
-}

@@ -77,23 +77,6 @@ func Return(pid int, directory string) error {
 	return nil
 }
 
-// RemoveEmpty removes the cgroup if it is empty or about to be; one that is not
-// stays, with an error.
-func (g *Group) RemoveEmpty() error {
-	populated, err := g.Populated()
-	if err == nil && populated {
-		time.Sleep(10 * time.Millisecond) // what was killed takes a moment
-		populated, err = g.Populated()
-	}
-	if err != nil {
-		return err
-	}
-	if populated {
-		return fmt.Errorf("remove the cgroup %s: %w", g.Path, unix.EBUSY)
-	}
-	return g.Remove()
-}
-
 // Freeze stops whatever is in the cgroup, and whatever comes into it, until Thaw.
 func (g *Group) Freeze() error { return g.setFrozen("1") }
 
