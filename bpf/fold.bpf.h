@@ -69,7 +69,9 @@ static __always_inline bool take_token(__u32 agent)
 	__u64 now = bpf_ktime_get_boot_ns(), last, since, most = *(volatile __u64 *)&tell_burst;
 	__u64 tokens;
 
-	if (!b || b->told - *(volatile __u64 *)&b->read >= ring_share)
+	/* The second half of the ring is for those that have little in it. */
+	if (!b || (b->told - *(volatile __u64 *)&b->read >= ring_share &&
+		   bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2))
 		return false;
 	last = b->refilled;
 	since = now - last;

@@ -60,7 +60,7 @@ func TestGuard(t *testing.T) {
 	s.allowed("seize", child)
 	s.allowed("kill", child, 9)
 	told := map[string]bool{}
-	for _, ev := range k.events(t) {
+	for _, ev := range k.settled(t) { // the test's own libraries try bpf when they start
 		if ev.Kind == "guard" && ev.Verdict == "deny" && ev.Reason == "privilege" {
 			told[ev.Operation] = true
 			if ev.Operation == "signal" && ev.Peer == 0 {

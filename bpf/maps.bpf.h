@@ -15,7 +15,7 @@ const volatile __u64 mount_lock_at;	/* address of the kernel's mount_lock */
 const volatile __u64 self_hash;		/* hash of "self" */
 const volatile __u64 abstract_hash;	/* hash of "\0", the parent of abstract socket names */
 
-const volatile __u64 ring_share = 1;	/* events of one agent that may wait in the ring */
+const volatile __u64 ring_share = 1;	/* events of one agent that may wait in a ring that is half full */
 const volatile __u64 own_turn;		/* see turn */
 
 /* Written by the daemon only. generation & 1 chooses the slot of struct agent. */

@@ -36,7 +36,7 @@ const (
 	tellRate  = 500
 	tellBurst = 20000
 	// ringShare is the bytes of the ring for each event of one agent that may
-	// wait in it: a quarter of the ring at most is one agent's.
+	// wait in it when half of it is taken: no more than a quarter of the ring.
 	ringShare = 4096
 )
 

@@ -16,7 +16,7 @@
 #define BAILIFF_WALK_BPF_H
 
 #define MAX_STEPS (MAX_DEPTH + 8)	/* components and mounts crossed */
-#define WALK_TRIES 4			/* before a path that keeps moving is denied */
+#define WALK_TRIES 16			/* before a path that keeps moving is denied */
 
 /* From 6.2 on: an address becomes a pointer that may be read through directly, which costs a tenth of a probe read. */
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
