@@ -77,7 +77,7 @@ type kills struct {
 // going on. What was denied stays denied, what was allowed allowed, and the log has
 // everything once.
 func TestKills(t *testing.T) {
-	h := newHost(t, options{config: "log: {maxBytes: 1048576, keep: 10000}\ncapacity: {ringBytes: 33554432}\n"})
+	h := newHost(t, options{config: "log: {maxBytes: 1048576, keep: 10000, rate: 1000000, burst: 10000000}\ncapacity: {ringBytes: 33554432}\n"})
 	k := &kills{host: h, self: h.workerBinary(t), stop: make(chan struct{})}
 	for i, text := range killsPolicies() {
 		k.policies[i] = filepath.Join(h.dir, fmt.Sprintf("policy-%d.yaml", i))

@@ -152,6 +152,7 @@ func (x *hammer) check(t *testing.T, through string) {
 		t.Errorf("in %d rounds through %s these were wrong:%s", rounds, through, wrong)
 	}
 	opens, connects := 0, 0
+	time.Sleep(2500 * time.Millisecond) // until the last repeats are told
 	for _, ev := range x.events(t) {
 		switch {
 		case ev.Kind != audit.Action || ev.Verdict != "deny":
