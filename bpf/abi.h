@@ -99,6 +99,7 @@ enum operation {
 	OP_SCHEDULE,		/* priority, limits or memory of another process */
 	OP_TERMINAL,		/* input or settings of a terminal that others use */
 	OP_RING,		/* io_uring in somebody else's name */
+	OP_IPC,			/* System V shared memory, messages, semaphores */
 	OP_KEY,
 	OP_MODULE,
 	OP_PERF,

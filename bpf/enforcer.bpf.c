@@ -38,6 +38,7 @@ typedef unsigned short umode_t;
 #include "cgroup.bpf.h"
 #include "exec.bpf.h"
 #include "guard.bpf.h"
+#include "ipc.bpf.h"
 #include "join.bpf.h"
 
 /* Run once, by a process whose root is the host's. */

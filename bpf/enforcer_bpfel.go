@@ -351,12 +351,13 @@ const (
 	enforcerOperationOP_SCHEDULE     enforcerOperation = 37
 	enforcerOperationOP_TERMINAL     enforcerOperation = 38
 	enforcerOperationOP_RING         enforcerOperation = 39
-	enforcerOperationOP_KEY          enforcerOperation = 40
-	enforcerOperationOP_MODULE       enforcerOperation = 41
-	enforcerOperationOP_PERF         enforcerOperation = 42
-	enforcerOperationOP_CLOCK        enforcerOperation = 43
-	enforcerOperationOP_KERNEL       enforcerOperation = 44
-	enforcerOperationOP_COUNT        enforcerOperation = 45
+	enforcerOperationOP_IPC          enforcerOperation = 40
+	enforcerOperationOP_KEY          enforcerOperation = 41
+	enforcerOperationOP_MODULE       enforcerOperation = 42
+	enforcerOperationOP_PERF         enforcerOperation = 43
+	enforcerOperationOP_CLOCK        enforcerOperation = 44
+	enforcerOperationOP_KERNEL       enforcerOperation = 45
+	enforcerOperationOP_COUNT        enforcerOperation = 46
 )
 
 type enforcerPortKey struct {
@@ -446,131 +447,137 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	enforcerMapAddresses            = "addresses"
-	enforcerMapAgents               = "agents"
-	enforcerMapBudgets              = "budgets"
-	enforcerMapCounts               = "counts"
-	enforcerMapDircache             = "dircache"
-	enforcerMapEdges                = "edges"
-	enforcerMapEvents               = "events"
-	enforcerMapFolds                = "folds"
-	enforcerMapGlobs                = "globs"
-	enforcerMapGrantNets            = "grant_nets"
-	enforcerMapGrantPaths           = "grant_paths"
-	enforcerMapGranted              = "granted"
-	enforcerMapGrants               = "grants"
-	enforcerMapHomes                = "homes"
-	enforcerMapLabels               = "labels"
-	enforcerMapLatencies            = "latencies"
-	enforcerMapMappings             = "mappings"
-	enforcerMapPorts                = "ports"
-	enforcerMapSessions             = "sessions"
-	enforcerMapSocks                = "socks"
-	enforcerMapStates               = "states"
-	enforcerProgBind4               = "bind4"
-	enforcerProgBind6               = "bind6"
-	enforcerProgBpfCall             = "bpf_call"
-	enforcerProgBprmCommittedCreds  = "bprm_committed_creds"
-	enforcerProgCapable             = "capable"
-	enforcerProgCgroupAttachTask    = "cgroup_attach_task"
-	enforcerProgConnect4            = "connect4"
-	enforcerProgConnect6            = "connect6"
-	enforcerProgEgress              = "egress"
-	enforcerProgFileFcntl           = "file_fcntl"
-	enforcerProgFileIoctl           = "file_ioctl"
-	enforcerProgFileIoctlCompat     = "file_ioctl_compat"
-	enforcerProgFileMprotect        = "file_mprotect"
-	enforcerProgFileOpen            = "file_open"
-	enforcerProgFilePermission      = "file_permission"
-	enforcerProgFileReceive         = "file_receive"
-	enforcerProgFileTruncate        = "file_truncate"
-	enforcerProgFindRoot            = "find_root"
-	enforcerProgFlushFolds          = "flush_folds"
-	enforcerProgIngress             = "ingress"
-	enforcerProgInodeRemoveAcl      = "inode_remove_acl"
-	enforcerProgInodeRemovexattr    = "inode_removexattr"
-	enforcerProgInodeSetAcl         = "inode_set_acl"
-	enforcerProgInodeSetattr        = "inode_setattr"
-	enforcerProgInodeSetattrIdmap   = "inode_setattr_idmap"
-	enforcerProgInodeSetxattr       = "inode_setxattr"
-	enforcerProgKernelLog           = "kernel_log"
-	enforcerProgKernelModuleRequest = "kernel_module_request"
-	enforcerProgKeyAlloc            = "key_alloc"
-	enforcerProgKeyPermission       = "key_permission"
-	enforcerProgLockedDown          = "locked_down"
-	enforcerProgMmapFile            = "mmap_file"
-	enforcerProgMoveMount           = "move_mount"
-	enforcerProgPathChmod           = "path_chmod"
-	enforcerProgPathChown           = "path_chown"
-	enforcerProgPathLink            = "path_link"
-	enforcerProgPathMkdir           = "path_mkdir"
-	enforcerProgPathMknod           = "path_mknod"
-	enforcerProgPathNotify          = "path_notify"
-	enforcerProgPathRename          = "path_rename"
-	enforcerProgPathRmdir           = "path_rmdir"
-	enforcerProgPathSymlink         = "path_symlink"
-	enforcerProgPathTruncate        = "path_truncate"
-	enforcerProgPathUnlink          = "path_unlink"
-	enforcerProgPerfEventOpen       = "perf_event_open"
-	enforcerProgPtraceAccessCheck   = "ptrace_access_check"
-	enforcerProgPtraceTraceme       = "ptrace_traceme"
-	enforcerProgSbKernMount         = "sb_kern_mount"
-	enforcerProgSbMount             = "sb_mount"
-	enforcerProgSbPivotroot         = "sb_pivotroot"
-	enforcerProgSbRemount           = "sb_remount"
-	enforcerProgSbUmount            = "sb_umount"
-	enforcerProgSendmsg4            = "sendmsg4"
-	enforcerProgSendmsg6            = "sendmsg6"
-	enforcerProgSettime             = "settime"
-	enforcerProgSocketAccept        = "socket_accept"
-	enforcerProgSocketBind          = "socket_bind"
-	enforcerProgSocketConnect       = "socket_connect"
-	enforcerProgSocketCreate        = "socket_create"
-	enforcerProgSocketListen        = "socket_listen"
-	enforcerProgSocketRecvmsg       = "socket_recvmsg"
-	enforcerProgSocketSendmsg       = "socket_sendmsg"
-	enforcerProgSocketSetsockopt    = "socket_setsockopt"
-	enforcerProgTaskAlloc           = "task_alloc"
-	enforcerProgTaskKill            = "task_kill"
-	enforcerProgTaskMovememory      = "task_movememory"
-	enforcerProgTaskNewtask         = "task_newtask"
-	enforcerProgTaskSetioprio       = "task_setioprio"
-	enforcerProgTaskSetnice         = "task_setnice"
-	enforcerProgTaskSetrlimit       = "task_setrlimit"
-	enforcerProgTaskSetscheduler    = "task_setscheduler"
-	enforcerProgTick                = "tick"
-	enforcerProgUnixMaySend         = "unix_may_send"
-	enforcerProgUnixStreamConnect   = "unix_stream_connect"
-	enforcerProgUringAllowed        = "uring_allowed"
-	enforcerProgUringOverrideCreds  = "uring_override_creds"
-	enforcerProgUringSqpoll         = "uring_sqpoll"
-	enforcerProgUsernsCreate        = "userns_create"
-	enforcerVarAbstractHash         = "abstract_hash"
-	enforcerVarFileGrants           = "file_grants"
-	enforcerVarFixed                = "fixed"
-	enforcerVarGeneration           = "generation"
-	enforcerVarGoAccess             = "go_access"
-	enforcerVarGoAgentFlag          = "go_agent_flag"
-	enforcerVarGoEventLong          = "go_event_long"
-	enforcerVarGoEventShort         = "go_event_short"
-	enforcerVarGoGrantFlag          = "go_grant_flag"
-	enforcerVarGoKind               = "go_kind"
-	enforcerVarGoLimits             = "go_limits"
-	enforcerVarGoObject             = "go_object"
-	enforcerVarGoOperation          = "go_operation"
-	enforcerVarGoReason             = "go_reason"
-	enforcerVarGoStateFlag          = "go_state_flag"
-	enforcerVarGoVerdict            = "go_verdict"
-	enforcerVarHostRoot             = "host_root"
-	enforcerVarMountLockAt          = "mount_lock_at"
-	enforcerVarOwnTurn              = "own_turn"
-	enforcerVarParentCgroup         = "parent_cgroup"
-	enforcerVarRenameLockAt         = "rename_lock_at"
-	enforcerVarRingShare            = "ring_share"
-	enforcerVarSelfHash             = "self_hash"
-	enforcerVarTellBurst            = "tell_burst"
-	enforcerVarTellRate             = "tell_rate"
-	enforcerVarTurn                 = "turn"
+	enforcerMapAddresses              = "addresses"
+	enforcerMapAgents                 = "agents"
+	enforcerMapBudgets                = "budgets"
+	enforcerMapCounts                 = "counts"
+	enforcerMapDircache               = "dircache"
+	enforcerMapEdges                  = "edges"
+	enforcerMapEvents                 = "events"
+	enforcerMapFolds                  = "folds"
+	enforcerMapGlobs                  = "globs"
+	enforcerMapGrantNets              = "grant_nets"
+	enforcerMapGrantPaths             = "grant_paths"
+	enforcerMapGranted                = "granted"
+	enforcerMapGrants                 = "grants"
+	enforcerMapHomes                  = "homes"
+	enforcerMapIpcObjects             = "ipc_objects"
+	enforcerMapLabels                 = "labels"
+	enforcerMapLatencies              = "latencies"
+	enforcerMapMappings               = "mappings"
+	enforcerMapPorts                  = "ports"
+	enforcerMapSessions               = "sessions"
+	enforcerMapSocks                  = "socks"
+	enforcerMapStates                 = "states"
+	enforcerProgBind4                 = "bind4"
+	enforcerProgBind6                 = "bind6"
+	enforcerProgBpfCall               = "bpf_call"
+	enforcerProgBprmCommittedCreds    = "bprm_committed_creds"
+	enforcerProgCapable               = "capable"
+	enforcerProgCgroupAttachTask      = "cgroup_attach_task"
+	enforcerProgConnect4              = "connect4"
+	enforcerProgConnect6              = "connect6"
+	enforcerProgEgress                = "egress"
+	enforcerProgFileFcntl             = "file_fcntl"
+	enforcerProgFileIoctl             = "file_ioctl"
+	enforcerProgFileIoctlCompat       = "file_ioctl_compat"
+	enforcerProgFileLock              = "file_lock"
+	enforcerProgFileMprotect          = "file_mprotect"
+	enforcerProgFileOpen              = "file_open"
+	enforcerProgFilePermission        = "file_permission"
+	enforcerProgFileReceive           = "file_receive"
+	enforcerProgFileTruncate          = "file_truncate"
+	enforcerProgFindRoot              = "find_root"
+	enforcerProgFlushFolds            = "flush_folds"
+	enforcerProgIngress               = "ingress"
+	enforcerProgInodeRemoveAcl        = "inode_remove_acl"
+	enforcerProgInodeRemovexattr      = "inode_removexattr"
+	enforcerProgInodeSetAcl           = "inode_set_acl"
+	enforcerProgInodeSetattr          = "inode_setattr"
+	enforcerProgInodeSetattrIdmap     = "inode_setattr_idmap"
+	enforcerProgInodeSetxattr         = "inode_setxattr"
+	enforcerProgIpcPermission         = "ipc_permission"
+	enforcerProgKernelLog             = "kernel_log"
+	enforcerProgKernelModuleRequest   = "kernel_module_request"
+	enforcerProgKeyAlloc              = "key_alloc"
+	enforcerProgKeyPermission         = "key_permission"
+	enforcerProgLockedDown            = "locked_down"
+	enforcerProgMmapFile              = "mmap_file"
+	enforcerProgMoveMount             = "move_mount"
+	enforcerProgMsgQueueAllocSecurity = "msg_queue_alloc_security"
+	enforcerProgPathChmod             = "path_chmod"
+	enforcerProgPathChown             = "path_chown"
+	enforcerProgPathLink              = "path_link"
+	enforcerProgPathMkdir             = "path_mkdir"
+	enforcerProgPathMknod             = "path_mknod"
+	enforcerProgPathNotify            = "path_notify"
+	enforcerProgPathRename            = "path_rename"
+	enforcerProgPathRmdir             = "path_rmdir"
+	enforcerProgPathSymlink           = "path_symlink"
+	enforcerProgPathTruncate          = "path_truncate"
+	enforcerProgPathUnlink            = "path_unlink"
+	enforcerProgPerfEventOpen         = "perf_event_open"
+	enforcerProgPtraceAccessCheck     = "ptrace_access_check"
+	enforcerProgPtraceTraceme         = "ptrace_traceme"
+	enforcerProgSbKernMount           = "sb_kern_mount"
+	enforcerProgSbMount               = "sb_mount"
+	enforcerProgSbPivotroot           = "sb_pivotroot"
+	enforcerProgSbRemount             = "sb_remount"
+	enforcerProgSbUmount              = "sb_umount"
+	enforcerProgSemAllocSecurity      = "sem_alloc_security"
+	enforcerProgSendmsg4              = "sendmsg4"
+	enforcerProgSendmsg6              = "sendmsg6"
+	enforcerProgSettime               = "settime"
+	enforcerProgShmAllocSecurity      = "shm_alloc_security"
+	enforcerProgSocketAccept          = "socket_accept"
+	enforcerProgSocketBind            = "socket_bind"
+	enforcerProgSocketConnect         = "socket_connect"
+	enforcerProgSocketCreate          = "socket_create"
+	enforcerProgSocketListen          = "socket_listen"
+	enforcerProgSocketRecvmsg         = "socket_recvmsg"
+	enforcerProgSocketSendmsg         = "socket_sendmsg"
+	enforcerProgSocketSetsockopt      = "socket_setsockopt"
+	enforcerProgTaskAlloc             = "task_alloc"
+	enforcerProgTaskKill              = "task_kill"
+	enforcerProgTaskMovememory        = "task_movememory"
+	enforcerProgTaskNewtask           = "task_newtask"
+	enforcerProgTaskSetioprio         = "task_setioprio"
+	enforcerProgTaskSetnice           = "task_setnice"
+	enforcerProgTaskSetrlimit         = "task_setrlimit"
+	enforcerProgTaskSetscheduler      = "task_setscheduler"
+	enforcerProgTick                  = "tick"
+	enforcerProgUnixMaySend           = "unix_may_send"
+	enforcerProgUnixStreamConnect     = "unix_stream_connect"
+	enforcerProgUringAllowed          = "uring_allowed"
+	enforcerProgUringOverrideCreds    = "uring_override_creds"
+	enforcerProgUringSqpoll           = "uring_sqpoll"
+	enforcerProgUsernsCreate          = "userns_create"
+	enforcerVarAbstractHash           = "abstract_hash"
+	enforcerVarFileGrants             = "file_grants"
+	enforcerVarFixed                  = "fixed"
+	enforcerVarGeneration             = "generation"
+	enforcerVarGoAccess               = "go_access"
+	enforcerVarGoAgentFlag            = "go_agent_flag"
+	enforcerVarGoEventLong            = "go_event_long"
+	enforcerVarGoEventShort           = "go_event_short"
+	enforcerVarGoGrantFlag            = "go_grant_flag"
+	enforcerVarGoKind                 = "go_kind"
+	enforcerVarGoLimits               = "go_limits"
+	enforcerVarGoObject               = "go_object"
+	enforcerVarGoOperation            = "go_operation"
+	enforcerVarGoReason               = "go_reason"
+	enforcerVarGoStateFlag            = "go_state_flag"
+	enforcerVarGoVerdict              = "go_verdict"
+	enforcerVarHostRoot               = "host_root"
+	enforcerVarMountLockAt            = "mount_lock_at"
+	enforcerVarOwnTurn                = "own_turn"
+	enforcerVarParentCgroup           = "parent_cgroup"
+	enforcerVarRenameLockAt           = "rename_lock_at"
+	enforcerVarRingShare              = "ring_share"
+	enforcerVarSelfHash               = "self_hash"
+	enforcerVarTellBurst              = "tell_burst"
+	enforcerVarTellRate               = "tell_rate"
+	enforcerVarTurn                   = "turn"
 )
 
 // loadEnforcer returns the embedded CollectionSpec for enforcer.
@@ -615,84 +622,89 @@ type enforcerSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type enforcerProgramSpecs struct {
-	Bind4               *ebpf.ProgramSpec `ebpf:"bind4"`
-	Bind6               *ebpf.ProgramSpec `ebpf:"bind6"`
-	BpfCall             *ebpf.ProgramSpec `ebpf:"bpf_call"`
-	BprmCommittedCreds  *ebpf.ProgramSpec `ebpf:"bprm_committed_creds"`
-	Capable             *ebpf.ProgramSpec `ebpf:"capable"`
-	CgroupAttachTask    *ebpf.ProgramSpec `ebpf:"cgroup_attach_task"`
-	Connect4            *ebpf.ProgramSpec `ebpf:"connect4"`
-	Connect6            *ebpf.ProgramSpec `ebpf:"connect6"`
-	Egress              *ebpf.ProgramSpec `ebpf:"egress"`
-	FileFcntl           *ebpf.ProgramSpec `ebpf:"file_fcntl"`
-	FileIoctl           *ebpf.ProgramSpec `ebpf:"file_ioctl"`
-	FileIoctlCompat     *ebpf.ProgramSpec `ebpf:"file_ioctl_compat"`
-	FileMprotect        *ebpf.ProgramSpec `ebpf:"file_mprotect"`
-	FileOpen            *ebpf.ProgramSpec `ebpf:"file_open"`
-	FilePermission      *ebpf.ProgramSpec `ebpf:"file_permission"`
-	FileReceive         *ebpf.ProgramSpec `ebpf:"file_receive"`
-	FileTruncate        *ebpf.ProgramSpec `ebpf:"file_truncate"`
-	FindRoot            *ebpf.ProgramSpec `ebpf:"find_root"`
-	FlushFolds          *ebpf.ProgramSpec `ebpf:"flush_folds"`
-	Ingress             *ebpf.ProgramSpec `ebpf:"ingress"`
-	InodeRemoveAcl      *ebpf.ProgramSpec `ebpf:"inode_remove_acl"`
-	InodeRemovexattr    *ebpf.ProgramSpec `ebpf:"inode_removexattr"`
-	InodeSetAcl         *ebpf.ProgramSpec `ebpf:"inode_set_acl"`
-	InodeSetattr        *ebpf.ProgramSpec `ebpf:"inode_setattr"`
-	InodeSetattrIdmap   *ebpf.ProgramSpec `ebpf:"inode_setattr_idmap"`
-	InodeSetxattr       *ebpf.ProgramSpec `ebpf:"inode_setxattr"`
-	KernelLog           *ebpf.ProgramSpec `ebpf:"kernel_log"`
-	KernelModuleRequest *ebpf.ProgramSpec `ebpf:"kernel_module_request"`
-	KeyAlloc            *ebpf.ProgramSpec `ebpf:"key_alloc"`
-	KeyPermission       *ebpf.ProgramSpec `ebpf:"key_permission"`
-	LockedDown          *ebpf.ProgramSpec `ebpf:"locked_down"`
-	MmapFile            *ebpf.ProgramSpec `ebpf:"mmap_file"`
-	MoveMount           *ebpf.ProgramSpec `ebpf:"move_mount"`
-	PathChmod           *ebpf.ProgramSpec `ebpf:"path_chmod"`
-	PathChown           *ebpf.ProgramSpec `ebpf:"path_chown"`
-	PathLink            *ebpf.ProgramSpec `ebpf:"path_link"`
-	PathMkdir           *ebpf.ProgramSpec `ebpf:"path_mkdir"`
-	PathMknod           *ebpf.ProgramSpec `ebpf:"path_mknod"`
-	PathNotify          *ebpf.ProgramSpec `ebpf:"path_notify"`
-	PathRename          *ebpf.ProgramSpec `ebpf:"path_rename"`
-	PathRmdir           *ebpf.ProgramSpec `ebpf:"path_rmdir"`
-	PathSymlink         *ebpf.ProgramSpec `ebpf:"path_symlink"`
-	PathTruncate        *ebpf.ProgramSpec `ebpf:"path_truncate"`
-	PathUnlink          *ebpf.ProgramSpec `ebpf:"path_unlink"`
-	PerfEventOpen       *ebpf.ProgramSpec `ebpf:"perf_event_open"`
-	PtraceAccessCheck   *ebpf.ProgramSpec `ebpf:"ptrace_access_check"`
-	PtraceTraceme       *ebpf.ProgramSpec `ebpf:"ptrace_traceme"`
-	SbKernMount         *ebpf.ProgramSpec `ebpf:"sb_kern_mount"`
-	SbMount             *ebpf.ProgramSpec `ebpf:"sb_mount"`
-	SbPivotroot         *ebpf.ProgramSpec `ebpf:"sb_pivotroot"`
-	SbRemount           *ebpf.ProgramSpec `ebpf:"sb_remount"`
-	SbUmount            *ebpf.ProgramSpec `ebpf:"sb_umount"`
-	Sendmsg4            *ebpf.ProgramSpec `ebpf:"sendmsg4"`
-	Sendmsg6            *ebpf.ProgramSpec `ebpf:"sendmsg6"`
-	Settime             *ebpf.ProgramSpec `ebpf:"settime"`
-	SocketAccept        *ebpf.ProgramSpec `ebpf:"socket_accept"`
-	SocketBind          *ebpf.ProgramSpec `ebpf:"socket_bind"`
-	SocketConnect       *ebpf.ProgramSpec `ebpf:"socket_connect"`
-	SocketCreate        *ebpf.ProgramSpec `ebpf:"socket_create"`
-	SocketListen        *ebpf.ProgramSpec `ebpf:"socket_listen"`
-	SocketRecvmsg       *ebpf.ProgramSpec `ebpf:"socket_recvmsg"`
-	SocketSendmsg       *ebpf.ProgramSpec `ebpf:"socket_sendmsg"`
-	SocketSetsockopt    *ebpf.ProgramSpec `ebpf:"socket_setsockopt"`
-	TaskAlloc           *ebpf.ProgramSpec `ebpf:"task_alloc"`
-	TaskKill            *ebpf.ProgramSpec `ebpf:"task_kill"`
-	TaskMovememory      *ebpf.ProgramSpec `ebpf:"task_movememory"`
-	TaskNewtask         *ebpf.ProgramSpec `ebpf:"task_newtask"`
-	TaskSetioprio       *ebpf.ProgramSpec `ebpf:"task_setioprio"`
-	TaskSetnice         *ebpf.ProgramSpec `ebpf:"task_setnice"`
-	TaskSetrlimit       *ebpf.ProgramSpec `ebpf:"task_setrlimit"`
-	TaskSetscheduler    *ebpf.ProgramSpec `ebpf:"task_setscheduler"`
-	Tick                *ebpf.ProgramSpec `ebpf:"tick"`
-	UnixMaySend         *ebpf.ProgramSpec `ebpf:"unix_may_send"`
-	UnixStreamConnect   *ebpf.ProgramSpec `ebpf:"unix_stream_connect"`
-	UringAllowed        *ebpf.ProgramSpec `ebpf:"uring_allowed"`
-	UringOverrideCreds  *ebpf.ProgramSpec `ebpf:"uring_override_creds"`
-	UringSqpoll         *ebpf.ProgramSpec `ebpf:"uring_sqpoll"`
-	UsernsCreate        *ebpf.ProgramSpec `ebpf:"userns_create"`
+	Bind4                 *ebpf.ProgramSpec `ebpf:"bind4"`
+	Bind6                 *ebpf.ProgramSpec `ebpf:"bind6"`
+	BpfCall               *ebpf.ProgramSpec `ebpf:"bpf_call"`
+	BprmCommittedCreds    *ebpf.ProgramSpec `ebpf:"bprm_committed_creds"`
+	Capable               *ebpf.ProgramSpec `ebpf:"capable"`
+	CgroupAttachTask      *ebpf.ProgramSpec `ebpf:"cgroup_attach_task"`
+	Connect4              *ebpf.ProgramSpec `ebpf:"connect4"`
+	Connect6              *ebpf.ProgramSpec `ebpf:"connect6"`
+	Egress                *ebpf.ProgramSpec `ebpf:"egress"`
+	FileFcntl             *ebpf.ProgramSpec `ebpf:"file_fcntl"`
+	FileIoctl             *ebpf.ProgramSpec `ebpf:"file_ioctl"`
+	FileIoctlCompat       *ebpf.ProgramSpec `ebpf:"file_ioctl_compat"`
+	FileLock              *ebpf.ProgramSpec `ebpf:"file_lock"`
+	FileMprotect          *ebpf.ProgramSpec `ebpf:"file_mprotect"`
+	FileOpen              *ebpf.ProgramSpec `ebpf:"file_open"`
+	FilePermission        *ebpf.ProgramSpec `ebpf:"file_permission"`
+	FileReceive           *ebpf.ProgramSpec `ebpf:"file_receive"`
+	FileTruncate          *ebpf.ProgramSpec `ebpf:"file_truncate"`
+	FindRoot              *ebpf.ProgramSpec `ebpf:"find_root"`
+	FlushFolds            *ebpf.ProgramSpec `ebpf:"flush_folds"`
+	Ingress               *ebpf.ProgramSpec `ebpf:"ingress"`
+	InodeRemoveAcl        *ebpf.ProgramSpec `ebpf:"inode_remove_acl"`
+	InodeRemovexattr      *ebpf.ProgramSpec `ebpf:"inode_removexattr"`
+	InodeSetAcl           *ebpf.ProgramSpec `ebpf:"inode_set_acl"`
+	InodeSetattr          *ebpf.ProgramSpec `ebpf:"inode_setattr"`
+	InodeSetattrIdmap     *ebpf.ProgramSpec `ebpf:"inode_setattr_idmap"`
+	InodeSetxattr         *ebpf.ProgramSpec `ebpf:"inode_setxattr"`
+	IpcPermission         *ebpf.ProgramSpec `ebpf:"ipc_permission"`
+	KernelLog             *ebpf.ProgramSpec `ebpf:"kernel_log"`
+	KernelModuleRequest   *ebpf.ProgramSpec `ebpf:"kernel_module_request"`
+	KeyAlloc              *ebpf.ProgramSpec `ebpf:"key_alloc"`
+	KeyPermission         *ebpf.ProgramSpec `ebpf:"key_permission"`
+	LockedDown            *ebpf.ProgramSpec `ebpf:"locked_down"`
+	MmapFile              *ebpf.ProgramSpec `ebpf:"mmap_file"`
+	MoveMount             *ebpf.ProgramSpec `ebpf:"move_mount"`
+	MsgQueueAllocSecurity *ebpf.ProgramSpec `ebpf:"msg_queue_alloc_security"`
+	PathChmod             *ebpf.ProgramSpec `ebpf:"path_chmod"`
+	PathChown             *ebpf.ProgramSpec `ebpf:"path_chown"`
+	PathLink              *ebpf.ProgramSpec `ebpf:"path_link"`
+	PathMkdir             *ebpf.ProgramSpec `ebpf:"path_mkdir"`
+	PathMknod             *ebpf.ProgramSpec `ebpf:"path_mknod"`
+	PathNotify            *ebpf.ProgramSpec `ebpf:"path_notify"`
+	PathRename            *ebpf.ProgramSpec `ebpf:"path_rename"`
+	PathRmdir             *ebpf.ProgramSpec `ebpf:"path_rmdir"`
+	PathSymlink           *ebpf.ProgramSpec `ebpf:"path_symlink"`
+	PathTruncate          *ebpf.ProgramSpec `ebpf:"path_truncate"`
+	PathUnlink            *ebpf.ProgramSpec `ebpf:"path_unlink"`
+	PerfEventOpen         *ebpf.ProgramSpec `ebpf:"perf_event_open"`
+	PtraceAccessCheck     *ebpf.ProgramSpec `ebpf:"ptrace_access_check"`
+	PtraceTraceme         *ebpf.ProgramSpec `ebpf:"ptrace_traceme"`
+	SbKernMount           *ebpf.ProgramSpec `ebpf:"sb_kern_mount"`
+	SbMount               *ebpf.ProgramSpec `ebpf:"sb_mount"`
+	SbPivotroot           *ebpf.ProgramSpec `ebpf:"sb_pivotroot"`
+	SbRemount             *ebpf.ProgramSpec `ebpf:"sb_remount"`
+	SbUmount              *ebpf.ProgramSpec `ebpf:"sb_umount"`
+	SemAllocSecurity      *ebpf.ProgramSpec `ebpf:"sem_alloc_security"`
+	Sendmsg4              *ebpf.ProgramSpec `ebpf:"sendmsg4"`
+	Sendmsg6              *ebpf.ProgramSpec `ebpf:"sendmsg6"`
+	Settime               *ebpf.ProgramSpec `ebpf:"settime"`
+	ShmAllocSecurity      *ebpf.ProgramSpec `ebpf:"shm_alloc_security"`
+	SocketAccept          *ebpf.ProgramSpec `ebpf:"socket_accept"`
+	SocketBind            *ebpf.ProgramSpec `ebpf:"socket_bind"`
+	SocketConnect         *ebpf.ProgramSpec `ebpf:"socket_connect"`
+	SocketCreate          *ebpf.ProgramSpec `ebpf:"socket_create"`
+	SocketListen          *ebpf.ProgramSpec `ebpf:"socket_listen"`
+	SocketRecvmsg         *ebpf.ProgramSpec `ebpf:"socket_recvmsg"`
+	SocketSendmsg         *ebpf.ProgramSpec `ebpf:"socket_sendmsg"`
+	SocketSetsockopt      *ebpf.ProgramSpec `ebpf:"socket_setsockopt"`
+	TaskAlloc             *ebpf.ProgramSpec `ebpf:"task_alloc"`
+	TaskKill              *ebpf.ProgramSpec `ebpf:"task_kill"`
+	TaskMovememory        *ebpf.ProgramSpec `ebpf:"task_movememory"`
+	TaskNewtask           *ebpf.ProgramSpec `ebpf:"task_newtask"`
+	TaskSetioprio         *ebpf.ProgramSpec `ebpf:"task_setioprio"`
+	TaskSetnice           *ebpf.ProgramSpec `ebpf:"task_setnice"`
+	TaskSetrlimit         *ebpf.ProgramSpec `ebpf:"task_setrlimit"`
+	TaskSetscheduler      *ebpf.ProgramSpec `ebpf:"task_setscheduler"`
+	Tick                  *ebpf.ProgramSpec `ebpf:"tick"`
+	UnixMaySend           *ebpf.ProgramSpec `ebpf:"unix_may_send"`
+	UnixStreamConnect     *ebpf.ProgramSpec `ebpf:"unix_stream_connect"`
+	UringAllowed          *ebpf.ProgramSpec `ebpf:"uring_allowed"`
+	UringOverrideCreds    *ebpf.ProgramSpec `ebpf:"uring_override_creds"`
+	UringSqpoll           *ebpf.ProgramSpec `ebpf:"uring_sqpoll"`
+	UsernsCreate          *ebpf.ProgramSpec `ebpf:"userns_create"`
 }
 
 // enforcerMapSpecs contains maps before they are loaded into the kernel.
@@ -713,6 +725,7 @@ type enforcerMapSpecs struct {
 	Granted    *ebpf.MapSpec `ebpf:"granted"`
 	Grants     *ebpf.MapSpec `ebpf:"grants"`
 	Homes      *ebpf.MapSpec `ebpf:"homes"`
+	IpcObjects *ebpf.MapSpec `ebpf:"ipc_objects"`
 	Labels     *ebpf.MapSpec `ebpf:"labels"`
 	Latencies  *ebpf.MapSpec `ebpf:"latencies"`
 	Mappings   *ebpf.MapSpec `ebpf:"mappings"`
@@ -788,6 +801,7 @@ type enforcerMaps struct {
 	Granted    *ebpf.Map `ebpf:"granted"`
 	Grants     *ebpf.Map `ebpf:"grants"`
 	Homes      *ebpf.Map `ebpf:"homes"`
+	IpcObjects *ebpf.Map `ebpf:"ipc_objects"`
 	Labels     *ebpf.Map `ebpf:"labels"`
 	Latencies  *ebpf.Map `ebpf:"latencies"`
 	Mappings   *ebpf.Map `ebpf:"mappings"`
@@ -813,6 +827,7 @@ func (m *enforcerMaps) Close() error {
 		m.Granted,
 		m.Grants,
 		m.Homes,
+		m.IpcObjects,
 		m.Labels,
 		m.Latencies,
 		m.Mappings,
@@ -859,84 +874,89 @@ type enforcerVariables struct {
 //
 // It can be passed to loadEnforcerObjects or ebpf.CollectionSpec.LoadAndAssign.
 type enforcerPrograms struct {
-	Bind4               *ebpf.Program `ebpf:"bind4"`
-	Bind6               *ebpf.Program `ebpf:"bind6"`
-	BpfCall             *ebpf.Program `ebpf:"bpf_call"`
-	BprmCommittedCreds  *ebpf.Program `ebpf:"bprm_committed_creds"`
-	Capable             *ebpf.Program `ebpf:"capable"`
-	CgroupAttachTask    *ebpf.Program `ebpf:"cgroup_attach_task"`
-	Connect4            *ebpf.Program `ebpf:"connect4"`
-	Connect6            *ebpf.Program `ebpf:"connect6"`
-	Egress              *ebpf.Program `ebpf:"egress"`
-	FileFcntl           *ebpf.Program `ebpf:"file_fcntl"`
-	FileIoctl           *ebpf.Program `ebpf:"file_ioctl"`
-	FileIoctlCompat     *ebpf.Program `ebpf:"file_ioctl_compat"`
-	FileMprotect        *ebpf.Program `ebpf:"file_mprotect"`
-	FileOpen            *ebpf.Program `ebpf:"file_open"`
-	FilePermission      *ebpf.Program `ebpf:"file_permission"`
-	FileReceive         *ebpf.Program `ebpf:"file_receive"`
-	FileTruncate        *ebpf.Program `ebpf:"file_truncate"`
-	FindRoot            *ebpf.Program `ebpf:"find_root"`
-	FlushFolds          *ebpf.Program `ebpf:"flush_folds"`
-	Ingress             *ebpf.Program `ebpf:"ingress"`
-	InodeRemoveAcl      *ebpf.Program `ebpf:"inode_remove_acl"`
-	InodeRemovexattr    *ebpf.Program `ebpf:"inode_removexattr"`
-	InodeSetAcl         *ebpf.Program `ebpf:"inode_set_acl"`
-	InodeSetattr        *ebpf.Program `ebpf:"inode_setattr"`
-	InodeSetattrIdmap   *ebpf.Program `ebpf:"inode_setattr_idmap"`
-	InodeSetxattr       *ebpf.Program `ebpf:"inode_setxattr"`
-	KernelLog           *ebpf.Program `ebpf:"kernel_log"`
-	KernelModuleRequest *ebpf.Program `ebpf:"kernel_module_request"`
-	KeyAlloc            *ebpf.Program `ebpf:"key_alloc"`
-	KeyPermission       *ebpf.Program `ebpf:"key_permission"`
-	LockedDown          *ebpf.Program `ebpf:"locked_down"`
-	MmapFile            *ebpf.Program `ebpf:"mmap_file"`
-	MoveMount           *ebpf.Program `ebpf:"move_mount"`
-	PathChmod           *ebpf.Program `ebpf:"path_chmod"`
-	PathChown           *ebpf.Program `ebpf:"path_chown"`
-	PathLink            *ebpf.Program `ebpf:"path_link"`
-	PathMkdir           *ebpf.Program `ebpf:"path_mkdir"`
-	PathMknod           *ebpf.Program `ebpf:"path_mknod"`
-	PathNotify          *ebpf.Program `ebpf:"path_notify"`
-	PathRename          *ebpf.Program `ebpf:"path_rename"`
-	PathRmdir           *ebpf.Program `ebpf:"path_rmdir"`
-	PathSymlink         *ebpf.Program `ebpf:"path_symlink"`
-	PathTruncate        *ebpf.Program `ebpf:"path_truncate"`
-	PathUnlink          *ebpf.Program `ebpf:"path_unlink"`
-	PerfEventOpen       *ebpf.Program `ebpf:"perf_event_open"`
-	PtraceAccessCheck   *ebpf.Program `ebpf:"ptrace_access_check"`
-	PtraceTraceme       *ebpf.Program `ebpf:"ptrace_traceme"`
-	SbKernMount         *ebpf.Program `ebpf:"sb_kern_mount"`
-	SbMount             *ebpf.Program `ebpf:"sb_mount"`
-	SbPivotroot         *ebpf.Program `ebpf:"sb_pivotroot"`
-	SbRemount           *ebpf.Program `ebpf:"sb_remount"`
-	SbUmount            *ebpf.Program `ebpf:"sb_umount"`
-	Sendmsg4            *ebpf.Program `ebpf:"sendmsg4"`
-	Sendmsg6            *ebpf.Program `ebpf:"sendmsg6"`
-	Settime             *ebpf.Program `ebpf:"settime"`
-	SocketAccept        *ebpf.Program `ebpf:"socket_accept"`
-	SocketBind          *ebpf.Program `ebpf:"socket_bind"`
-	SocketConnect       *ebpf.Program `ebpf:"socket_connect"`
-	SocketCreate        *ebpf.Program `ebpf:"socket_create"`
-	SocketListen        *ebpf.Program `ebpf:"socket_listen"`
-	SocketRecvmsg       *ebpf.Program `ebpf:"socket_recvmsg"`
-	SocketSendmsg       *ebpf.Program `ebpf:"socket_sendmsg"`
-	SocketSetsockopt    *ebpf.Program `ebpf:"socket_setsockopt"`
-	TaskAlloc           *ebpf.Program `ebpf:"task_alloc"`
-	TaskKill            *ebpf.Program `ebpf:"task_kill"`
-	TaskMovememory      *ebpf.Program `ebpf:"task_movememory"`
-	TaskNewtask         *ebpf.Program `ebpf:"task_newtask"`
-	TaskSetioprio       *ebpf.Program `ebpf:"task_setioprio"`
-	TaskSetnice         *ebpf.Program `ebpf:"task_setnice"`
-	TaskSetrlimit       *ebpf.Program `ebpf:"task_setrlimit"`
-	TaskSetscheduler    *ebpf.Program `ebpf:"task_setscheduler"`
-	Tick                *ebpf.Program `ebpf:"tick"`
-	UnixMaySend         *ebpf.Program `ebpf:"unix_may_send"`
-	UnixStreamConnect   *ebpf.Program `ebpf:"unix_stream_connect"`
-	UringAllowed        *ebpf.Program `ebpf:"uring_allowed"`
-	UringOverrideCreds  *ebpf.Program `ebpf:"uring_override_creds"`
-	UringSqpoll         *ebpf.Program `ebpf:"uring_sqpoll"`
-	UsernsCreate        *ebpf.Program `ebpf:"userns_create"`
+	Bind4                 *ebpf.Program `ebpf:"bind4"`
+	Bind6                 *ebpf.Program `ebpf:"bind6"`
+	BpfCall               *ebpf.Program `ebpf:"bpf_call"`
+	BprmCommittedCreds    *ebpf.Program `ebpf:"bprm_committed_creds"`
+	Capable               *ebpf.Program `ebpf:"capable"`
+	CgroupAttachTask      *ebpf.Program `ebpf:"cgroup_attach_task"`
+	Connect4              *ebpf.Program `ebpf:"connect4"`
+	Connect6              *ebpf.Program `ebpf:"connect6"`
+	Egress                *ebpf.Program `ebpf:"egress"`
+	FileFcntl             *ebpf.Program `ebpf:"file_fcntl"`
+	FileIoctl             *ebpf.Program `ebpf:"file_ioctl"`
+	FileIoctlCompat       *ebpf.Program `ebpf:"file_ioctl_compat"`
+	FileLock              *ebpf.Program `ebpf:"file_lock"`
+	FileMprotect          *ebpf.Program `ebpf:"file_mprotect"`
+	FileOpen              *ebpf.Program `ebpf:"file_open"`
+	FilePermission        *ebpf.Program `ebpf:"file_permission"`
+	FileReceive           *ebpf.Program `ebpf:"file_receive"`
+	FileTruncate          *ebpf.Program `ebpf:"file_truncate"`
+	FindRoot              *ebpf.Program `ebpf:"find_root"`
+	FlushFolds            *ebpf.Program `ebpf:"flush_folds"`
+	Ingress               *ebpf.Program `ebpf:"ingress"`
+	InodeRemoveAcl        *ebpf.Program `ebpf:"inode_remove_acl"`
+	InodeRemovexattr      *ebpf.Program `ebpf:"inode_removexattr"`
+	InodeSetAcl           *ebpf.Program `ebpf:"inode_set_acl"`
+	InodeSetattr          *ebpf.Program `ebpf:"inode_setattr"`
+	InodeSetattrIdmap     *ebpf.Program `ebpf:"inode_setattr_idmap"`
+	InodeSetxattr         *ebpf.Program `ebpf:"inode_setxattr"`
+	IpcPermission         *ebpf.Program `ebpf:"ipc_permission"`
+	KernelLog             *ebpf.Program `ebpf:"kernel_log"`
+	KernelModuleRequest   *ebpf.Program `ebpf:"kernel_module_request"`
+	KeyAlloc              *ebpf.Program `ebpf:"key_alloc"`
+	KeyPermission         *ebpf.Program `ebpf:"key_permission"`
+	LockedDown            *ebpf.Program `ebpf:"locked_down"`
+	MmapFile              *ebpf.Program `ebpf:"mmap_file"`
+	MoveMount             *ebpf.Program `ebpf:"move_mount"`
+	MsgQueueAllocSecurity *ebpf.Program `ebpf:"msg_queue_alloc_security"`
+	PathChmod             *ebpf.Program `ebpf:"path_chmod"`
+	PathChown             *ebpf.Program `ebpf:"path_chown"`
+	PathLink              *ebpf.Program `ebpf:"path_link"`
+	PathMkdir             *ebpf.Program `ebpf:"path_mkdir"`
+	PathMknod             *ebpf.Program `ebpf:"path_mknod"`
+	PathNotify            *ebpf.Program `ebpf:"path_notify"`
+	PathRename            *ebpf.Program `ebpf:"path_rename"`
+	PathRmdir             *ebpf.Program `ebpf:"path_rmdir"`
+	PathSymlink           *ebpf.Program `ebpf:"path_symlink"`
+	PathTruncate          *ebpf.Program `ebpf:"path_truncate"`
+	PathUnlink            *ebpf.Program `ebpf:"path_unlink"`
+	PerfEventOpen         *ebpf.Program `ebpf:"perf_event_open"`
+	PtraceAccessCheck     *ebpf.Program `ebpf:"ptrace_access_check"`
+	PtraceTraceme         *ebpf.Program `ebpf:"ptrace_traceme"`
+	SbKernMount           *ebpf.Program `ebpf:"sb_kern_mount"`
+	SbMount               *ebpf.Program `ebpf:"sb_mount"`
+	SbPivotroot           *ebpf.Program `ebpf:"sb_pivotroot"`
+	SbRemount             *ebpf.Program `ebpf:"sb_remount"`
+	SbUmount              *ebpf.Program `ebpf:"sb_umount"`
+	SemAllocSecurity      *ebpf.Program `ebpf:"sem_alloc_security"`
+	Sendmsg4              *ebpf.Program `ebpf:"sendmsg4"`
+	Sendmsg6              *ebpf.Program `ebpf:"sendmsg6"`
+	Settime               *ebpf.Program `ebpf:"settime"`
+	ShmAllocSecurity      *ebpf.Program `ebpf:"shm_alloc_security"`
+	SocketAccept          *ebpf.Program `ebpf:"socket_accept"`
+	SocketBind            *ebpf.Program `ebpf:"socket_bind"`
+	SocketConnect         *ebpf.Program `ebpf:"socket_connect"`
+	SocketCreate          *ebpf.Program `ebpf:"socket_create"`
+	SocketListen          *ebpf.Program `ebpf:"socket_listen"`
+	SocketRecvmsg         *ebpf.Program `ebpf:"socket_recvmsg"`
+	SocketSendmsg         *ebpf.Program `ebpf:"socket_sendmsg"`
+	SocketSetsockopt      *ebpf.Program `ebpf:"socket_setsockopt"`
+	TaskAlloc             *ebpf.Program `ebpf:"task_alloc"`
+	TaskKill              *ebpf.Program `ebpf:"task_kill"`
+	TaskMovememory        *ebpf.Program `ebpf:"task_movememory"`
+	TaskNewtask           *ebpf.Program `ebpf:"task_newtask"`
+	TaskSetioprio         *ebpf.Program `ebpf:"task_setioprio"`
+	TaskSetnice           *ebpf.Program `ebpf:"task_setnice"`
+	TaskSetrlimit         *ebpf.Program `ebpf:"task_setrlimit"`
+	TaskSetscheduler      *ebpf.Program `ebpf:"task_setscheduler"`
+	Tick                  *ebpf.Program `ebpf:"tick"`
+	UnixMaySend           *ebpf.Program `ebpf:"unix_may_send"`
+	UnixStreamConnect     *ebpf.Program `ebpf:"unix_stream_connect"`
+	UringAllowed          *ebpf.Program `ebpf:"uring_allowed"`
+	UringOverrideCreds    *ebpf.Program `ebpf:"uring_override_creds"`
+	UringSqpoll           *ebpf.Program `ebpf:"uring_sqpoll"`
+	UsernsCreate          *ebpf.Program `ebpf:"userns_create"`
 }
 
 func (p *enforcerPrograms) Close() error {
@@ -953,6 +973,7 @@ func (p *enforcerPrograms) Close() error {
 		p.FileFcntl,
 		p.FileIoctl,
 		p.FileIoctlCompat,
+		p.FileLock,
 		p.FileMprotect,
 		p.FileOpen,
 		p.FilePermission,
@@ -967,6 +988,7 @@ func (p *enforcerPrograms) Close() error {
 		p.InodeSetattr,
 		p.InodeSetattrIdmap,
 		p.InodeSetxattr,
+		p.IpcPermission,
 		p.KernelLog,
 		p.KernelModuleRequest,
 		p.KeyAlloc,
@@ -974,6 +996,7 @@ func (p *enforcerPrograms) Close() error {
 		p.LockedDown,
 		p.MmapFile,
 		p.MoveMount,
+		p.MsgQueueAllocSecurity,
 		p.PathChmod,
 		p.PathChown,
 		p.PathLink,
@@ -993,9 +1016,11 @@ func (p *enforcerPrograms) Close() error {
 		p.SbPivotroot,
 		p.SbRemount,
 		p.SbUmount,
+		p.SemAllocSecurity,
 		p.Sendmsg4,
 		p.Sendmsg6,
 		p.Settime,
+		p.ShmAllocSecurity,
 		p.SocketAccept,
 		p.SocketBind,
 		p.SocketConnect,

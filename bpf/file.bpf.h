@@ -93,7 +93,8 @@ int BPF_PROG(file_permission, struct file *file, int mask)
 
 /*
  * A device node may have been planted anywhere: only one on devtmpfs is what its
- * path says. Block devices and the host's memory are no path's business.
+ * path says. Block devices, the host's memory and console, and what makes new
+ * devices are no path's business.
  */
 static __always_inline bool refused_device(struct inode *inode)
 {
@@ -112,9 +113,17 @@ static __always_inline bool refused_device(struct inode *inode)
 		if (minor == 3 || minor == 5 || (minor >= 7 && minor <= 9))
 			return false;
 		break;
-	case 5:		/* tty, ptmx */
+	case 5:		/* tty, console, ptmx */
+		if (minor == 1)
+			return true;
 		if (minor == 0 || minor == 2)
 			return false;
+		break;
+	case 10:	/* tun, uinput, fuse, device mapper, loop-control, vhost-net, vhost-vsock: each makes the host do more */
+		switch (minor) {
+		case 200: case 223: case 229: case 236: case 237: case 238: case 241:
+			return true;
+		}
 		break;
 	case 136 ... 143:	/* pseudoterminals */
 		return false;
@@ -237,13 +246,9 @@ int BPF_PROG(path_notify, const struct path *path)
 /* Descriptors of no file: those that are as harmless in another's hands. The rest are rings, maps and programs, mounts, guests. */
 static __always_inline bool harmless_object(struct dentry *d)
 {
-	const __u64 *name = (const __u64 *)d->d_iname;
 	__u64 word = 0;
 
-	if (bpf_core_field_exists(d->d_iname))
-		word = name[0];
-	else
-		bpf_probe_read_kernel(&word, sizeof(word), d->d_name.name);
+	bpf_probe_read_kernel(&word, sizeof(word), BPF_CORE_READ(d, d_name.name));
 	return word == WORD('[', 'e', 'v', 'e', 'n', 't', 'f', 'd') || word == WORD('[', 't', 'i', 'm', 'e', 'r', 'f', 'd') ||
 	       word == WORD('[', 's', 'i', 'g', 'n', 'a', 'l', 'f') || word == WORD('[', 'e', 'v', 'e', 'n', 't', 'p', 'o');
 }
@@ -274,22 +279,38 @@ int BPF_PROG(file_receive, struct file *file)
 	return judge(l, &a, d, file->f_path.mnt) ? -EACCES : 0;
 }
 
+/* A change of what is there already. Memory files, pipes and the like have no path: who has one may use it. */
+static __always_inline int on_object(__u8 operation, struct dentry *d, struct vfsmount *mnt)
+{
+	struct act a = {
+		.operation = operation, .kind = KIND_FILE, .object = OBJECT_PATH, .access = ACCESS_WRITE,
+	};
+	struct label *l;
+	int rc = enter(&l);
+
+	if (rc <= 0)
+		return rc < 0 ? -EACCES : 0;
+	if (internal_mount(mnt, d->d_sb) == INTERNAL_ANONYMOUS)
+		return 0;
+	return judge(l, &a, d, mnt) ? -EACCES : 0;
+}
+
 SEC("lsm/path_truncate")
 int BPF_PROG(path_truncate, const struct path *path)
 {
-	return on_path(OP_TRUNCATE, ACCESS_WRITE, path->dentry, path->mnt);
+	return on_object(OP_TRUNCATE, path->dentry, path->mnt);
 }
 
 SEC("lsm/path_chmod")
 int BPF_PROG(path_chmod, const struct path *path)
 {
-	return on_path(OP_CHMOD, ACCESS_WRITE, path->dentry, path->mnt);
+	return on_object(OP_CHMOD, path->dentry, path->mnt);
 }
 
 SEC("lsm/path_chown")
 int BPF_PROG(path_chown, const struct path *path)
 {
-	return on_path(OP_CHOWN, ACCESS_WRITE, path->dentry, path->mnt);
+	return on_object(OP_CHOWN, path->dentry, path->mnt);
 }
 
 static __always_inline int on_move(struct act *a, struct dentry *old, struct dentry *new, struct vfsmount *mnt)
@@ -334,7 +355,7 @@ int BPF_PROG(path_rename, const struct path *old_dir, struct dentry *old, const 
 SEC("lsm/file_truncate")
 int BPF_PROG(file_truncate, struct file *file)
 {
-	return on_path(OP_TRUNCATE, ACCESS_WRITE, file->f_path.dentry, file->f_path.mnt);
+	return on_object(OP_TRUNCATE, file->f_path.dentry, file->f_path.mnt);
 }
 
 /*

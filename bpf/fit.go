@@ -67,7 +67,8 @@ func essential(name string) bool {
 	switch name {
 	case bssMap, fixedMap, enforcerMapLabels, enforcerMapSessions, enforcerMapAgents, enforcerMapStates,
 		enforcerMapEdges, enforcerMapGlobs, enforcerMapAddresses, enforcerMapPorts, enforcerMapSocks, enforcerMapEvents,
-		enforcerMapGrants, enforcerMapGrantPaths, enforcerMapGrantNets, enforcerMapGranted, enforcerMapMappings:
+		enforcerMapGrants, enforcerMapGrantPaths, enforcerMapGrantNets, enforcerMapGranted, enforcerMapMappings,
+		enforcerMapIpcObjects:
 		return true
 	}
 	return false

@@ -130,6 +130,13 @@ int BPF_PROG(file_fcntl, struct file *file, unsigned int cmd, unsigned long arg)
 	return on_privilege(OP_SIGNAL);
 }
 
+/* Whoever looks after a cgroup may lock its directory: no session keeps that from anybody. */
+SEC("lsm/file_lock")
+int BPF_PROG(file_lock, struct file *file, unsigned int cmd)
+{
+	return file->f_path.dentry->d_sb->s_magic == CGROUP2_SUPER_MAGIC ? on_privilege(OP_KERNEL) : 0;
+}
+
 /* The same by ioctl, and what types into, or takes over, a terminal that others use. */
 static __always_inline int on_ioctl(struct file *file, unsigned int cmd)
 {

@@ -144,6 +144,30 @@ func TestCapabilities(t *testing.T) {
 	s.want(unix.EPERM, "chroot", root)
 }
 
+// A session has the shared memory that it made, and nobody else's.
+func TestSharedMemory(t *testing.T) {
+	k := full(t)
+	outside, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, unix.IPC_CREAT|0o666)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.SysvShmCtl(outside, unix.IPC_RMID, nil)
+	s := k.start(t, rules{})
+	other := k.session(t, testSubject)
+	s.denied("shmat", outside)
+	own := s.allowed("shmget").Value
+	s.allowed("shmat", own)
+	other.denied("shmat", own)
+	told := false
+	for _, ev := range k.events(t) {
+		told = told || ev.Operation == "ipc" && ev.Verdict == "deny"
+	}
+	if !told {
+		t.Error("no event of denied shared memory")
+	}
+	s.allowed("shmrm", own)
+}
+
 // Device nodes count where the kernel puts them, and block devices nowhere.
 func TestDevices(t *testing.T) {
 	k := full(t)

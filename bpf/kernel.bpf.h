@@ -190,6 +190,8 @@ struct msghdr {
 	unsigned int msg_flags;
 };
 
+struct kern_ipc_perm;
+
 struct kernel_siginfo;
 
 #pragma clang attribute pop
@@ -209,6 +211,7 @@ struct kernel_siginfo;
 #define S_IFBLK 0060000
 #define S_IFDIR 0040000
 #define S_ISDIR(mode) (((mode) & S_IFMT) == S_IFDIR)
+#define CGROUP2_SUPER_MAGIC 0x63677270
 #define ANON_INODE_FS_MAGIC 0x09041934
 #define PROC_SUPER_MAGIC 0x9fa0
 #define OVERLAYFS_SUPER_MAGIC 0x794c7630

@@ -149,6 +149,14 @@ struct {
 	__type(value, struct mapped);
 } mappings SEC(".maps");
 
+/* Which session made a System V IPC object, by its address. Written by the programs. Full: sessions can make no more. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 13);
+	__type(key, __u64);
+	__type(value, __u64);
+} ipc_objects SEC(".maps");
+
 /* Where filesystems are mounted on the host, by s_dev. Written by the daemon. Full: bind mounts of the rest are denied. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -56,6 +56,7 @@ func operationNames() []string {
 		enforcerOperationOP_SCHEDULE:     "schedule",
 		enforcerOperationOP_TERMINAL:     "terminal",
 		enforcerOperationOP_RING:         "ring",
+		enforcerOperationOP_IPC:          "ipc",
 		enforcerOperationOP_KEY:          "key",
 		enforcerOperationOP_MODULE:       "module",
 		enforcerOperationOP_PERF:         "perf",

@@ -3,6 +3,7 @@
 package bpf
 
 import (
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,21 @@ func grantProbes() map[string]operation {
 				done <- err
 			}()
 			return "", <-done
+		},
+		"shmget": func(func(int) string) (string, error) {
+			id, err := unix.SysvShmGet(unix.IPC_PRIVATE, 4096, unix.IPC_CREAT|0o666)
+			return fmt.Sprint(id), err
+		},
+		"shmat": func(arg func(int) string) (string, error) {
+			b, err := unix.SysvShmAttach(number(arg(0)), 0, unix.SHM_RDONLY)
+			if err != nil {
+				return "", err
+			}
+			return "", unix.SysvShmDetach(b)
+		},
+		"shmrm": func(arg func(int) string) (string, error) {
+			_, err := unix.SysvShmCtl(number(arg(0)), unix.IPC_RMID, nil)
+			return "", err
 		},
 		"recvnow": func(arg func(int) string) (string, error) {
 			b := make([]byte, 100)

@@ -29,7 +29,51 @@ func performProbes() map[string]operation {
 			}
 			return strings.Join(errnos, " "), nil
 		},
+		"anonymous": anonymous,
+		"renameflags": func(arg func(int) string) (string, error) {
+			return "", unix.Renameat2(unix.AT_FDCWD, arg(0), unix.AT_FDCWD, arg(1), uint(number(arg(2))))
+		},
+		"futimes": func(arg func(int) string) (string, error) { return "", futimes(number(arg(0))) },
+		"fsetxattr": func(arg func(int) string) (string, error) {
+			return "", unix.Fsetxattr(number(arg(0)), "security.bailiff", []byte("1"), 0)
+		},
+		"fremovexattr": func(arg func(int) string) (string, error) {
+			return "", unix.Fremovexattr(number(arg(0)), "security.bailiff")
+		},
 	}
+}
+
+func futimes(fd int) error {
+	return unix.Futimes(fd, []unix.Timeval{{Sec: 1}, {Sec: 1}})
+}
+
+// anonymous makes a file that has no path and changes it.
+func anonymous(arg func(int) string) (string, error) {
+	var fds [2]int
+	var err error
+	switch arg(0) {
+	case "memory":
+		fds[0], err = unix.MemfdCreate("test", unix.MFD_CLOEXEC)
+		fds[1] = -1
+	case "pipe":
+		err = unix.Pipe2(fds[:], unix.O_CLOEXEC)
+	default:
+		fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	}
+	if err != nil {
+		return "", err
+	}
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	switch arg(1) {
+	case "ftruncate":
+		return "", unix.Ftruncate(fds[0], 4096)
+	case "fchmod":
+		return "", unix.Fchmod(fds[0], 0o600)
+	case "fchown":
+		return "", unix.Fchown(fds[0], 0, 0)
+	}
+	return "", futimes(fds[0])
 }
 
 // perform does one operation. An error is one that is not the kernel's answer.

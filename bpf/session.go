@@ -86,11 +86,36 @@ func (e *Enforcer) RemoveSession(cgroup uint64) error {
 		if err := ignoreMissing(e.maps[enforcerMapMappings].Delete(s.Session)); err != nil {
 			return fmt.Errorf("remove the session's mappings from the kernel's table: %w", err)
 		}
+		if err := e.disown(s.Session); err != nil {
+			return err
+		}
 	}
 	if err := ignoreMissing(e.maps[enforcerMapSessions].Delete(cgroup)); err != nil {
 		return fmt.Errorf("remove the session from the kernel's table: %w", err)
 	}
 	return e.release(cgroup)
+}
+
+// disown forgets the System V IPC objects that a session made. They stay, and no
+// other session may use them.
+func (e *Enforcer) disown(session uint64) error {
+	m := e.maps[enforcerMapIpcObjects]
+	var object, owner uint64
+	var own []uint64
+	it := m.Iterate()
+	for it.Next(&object, &owner) {
+		if owner == session {
+			own = append(own, object)
+		}
+	}
+	err := it.Err()
+	for _, object := range own {
+		err = errors.Join(err, ignoreMissing(m.Delete(object)))
+	}
+	if err != nil {
+		return fmt.Errorf("forget the session's IPC objects: %w", err)
+	}
+	return nil
 }
 
 // Sessions returns all sessions in the kernel's table.
