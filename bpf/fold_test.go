@@ -34,7 +34,7 @@ func TestRepeats(t *testing.T) {
 	k := basic(t)
 	network(t)
 	s := k.start(t, rules{network: []string{"{allow: connect, ip: 127.0.0.1, ports: [80]}"}})
-	k.events(t)
+	k.settled(t)
 	const times = 500
 	fd := s.socketOf("dgram", "")
 	for range times {
