@@ -43,6 +43,11 @@ def connected(key, port):
     kept[key] = socket.create_connection(("127.0.0.1", port))
     return "ok"
 
+def spoken(key, path):
+    kept[key] = socket.socket(socket.AF_UNIX)
+    kept[key].connect(path)
+    return "ok"
+
 def sent(key):
     kept[key].send(b"x")
     return "ok"
@@ -306,7 +311,12 @@ func testAdoptConfined(t *testing.T, h *host, secret string, allowed, forbidden 
 
 // testAdoptRefused: what cannot be made safe is left as it was.
 func testAdoptRefused(t *testing.T, h *host, secret string) {
+	deputy := filepath.Join(h.dir, "adopt/deputy.sock")
+	l, err := net.Listen("unix", deputy)
+	must(t, err)
+	defer l.Close()
 	for _, x := range []struct{ name, act, what string }{
+		{"a Unix socket", "spoken('x', '" + deputy + "')", deputy},
 		{"an open file", "opened('x', '" + secret + "')", "adopt/secret"},
 		{"a mapping", "mapped('" + secret + "')", "adopt/secret"},
 		{"a ring", "ring()", "io_uring"},
