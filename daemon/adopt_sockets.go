@@ -146,8 +146,10 @@ func (x *inspection) unix(inode uint32) (verdict, why string) {
 	switch {
 	case !ok:
 		return verdictKill, "it belongs to another network namespace, where nothing tells what it is connected to"
-	case s.Peer == 0:
+	case !s.Connected:
 		return verdictJudged, "whom it connects and sends to is"
+	case s.Peer == 0:
+		return verdictKill, "nothing tells what it is connected to"
 	case x.sockets.ours[s.Peer]:
 		return verdictFine, "the other end is in the tree"
 	}

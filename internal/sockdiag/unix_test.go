@@ -24,19 +24,25 @@ func TestUnix(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
+		leadsTo(t, c, name) // while it waits
 		accepted, err := l.Accept()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer accepted.Close()
-		sockets, err := Unix()
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, ok := sockets[inodeOf(t, c.(syscall.Conn))]
-		if !ok || s.Name != "" || s.Peer == 0 || sockets[s.Peer].Name != name {
-			t.Errorf("%q: %+v leads to %+v", name, s, sockets[s.Peer])
-		}
+		leadsTo(t, c, name)
+	}
+}
+
+func leadsTo(t *testing.T, c net.Conn, name string) {
+	t.Helper()
+	sockets, err := Unix()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, ok := sockets[inodeOf(t, c.(syscall.Conn))]
+	if !ok || s.Name != "" || !s.Connected || s.Peer == 0 || sockets[s.Peer].Name != name {
+		t.Errorf("%q: %+v leads to %+v", name, s, sockets[s.Peer])
 	}
 }
 
