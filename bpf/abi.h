@@ -396,7 +396,7 @@ struct event {
 	__u32 uid;
 	__u32 peer;		/* process id of OBJECT_TASK */
 	__u16 family;		/* of the socket */
-	__u16 type;
+	__u16 type;		/* of the same; number of the capability */
 	__u16 protocol;		/* IP protocol */
 	__u16 port;		/* host order */
 	__u8 address[16];	/* IPv4 is mapped */

@@ -44,8 +44,8 @@ type Event struct {
 	Port      uint16
 	Transport uint16 // IP protocol
 	Family    uint16 // of a socket
-	Type      uint16
-	Peer      int // process acted upon
+	Type      uint16 // of the same; number of the capability that is missing
+	Peer      int    // process acted upon
 }
 
 // Ancestor is a process above the one that acted.

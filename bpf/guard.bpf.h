@@ -178,6 +178,10 @@ SEC("lsm/capable")
 int BPF_PROG(capable, const struct cred *cred, void *ns, int cap, unsigned int options)
 {
 	struct task_struct *t = bpf_get_current_task_btf();
+	struct act a = {
+		.operation = OP_CAPABILITY, .kind = KIND_GUARD, .verdict = VERDICT_DENY,
+		.reason = REASON_PRIVILEGE, .type = cap,
+	};
 	struct agent *agent;
 	struct label *l;
 	int rc = enter(&l);
@@ -192,7 +196,9 @@ int BPF_PROG(capable, const struct cred *cred, void *ns, int cap, unsigned int o
 	agent = agent_of(l->agent);
 	if (agent && agent->capabilities[l->generation & 1] >> (cap & 63) & 1)
 		return 0;
-	forbid(OP_CAPABILITY, l, 0, options & CAP_OPT_NOAUDIT);
+	by_task(&a, l);
+	if (!(options & CAP_OPT_NOAUDIT))
+		tell(&a, l);
 	return -EPERM;
 }
 

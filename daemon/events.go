@@ -152,6 +152,8 @@ func (d *Daemon) object(ev *bpf.Event) *audit.Object {
 		return &audit.Object{Type: "unix", Path: "@" + ev.Path[1]}
 	case ev.Address.IsValid():
 		return &audit.Object{Type: "inet", Address: ev.Address.String(), Port: ev.Port, Protocol: protocolName(ev.Transport)}
+	case ev.Operation == "capability":
+		return &audit.Object{Type: "capability", Family: policy.Capabilities(1 << (ev.Type & 63)).String()}
 	case ev.Operation == "socket":
 		return &audit.Object{Type: "socket", Family: socketName(ev.Family, ev.Type, ev.Transport)}
 	case ev.Peer != 0:
@@ -227,7 +229,7 @@ func describeObject(ev *audit.Event) string {
 	case o.Address != "":
 		return fmt.Sprintf("%s %s", joinHostPort(o.Address, o.Port), o.Protocol)
 	case o.Family != "":
-		return "socket " + o.Family
+		return o.Type + " " + o.Family
 	case o.PID != 0:
 		return "process " + strconv.Itoa(o.PID)
 	case ev.Target != nil:
@@ -248,6 +250,8 @@ func advise(r *policy.Ruleset, ev *bpf.Event) policy.Advice {
 	switch {
 	case r == nil || ev.Device != 0 || ev.Cut:
 		return policy.Advice{}
+	case ev.Operation == "capability":
+		return policy.AdviseCapability(ev.Type)
 	case ev.Reason != "rule" && ev.Reason != "default":
 		return policy.Advice{Reason: reasonText(ev.Reason)}
 	case ev.Address.IsValid():
@@ -278,11 +282,13 @@ func reasonText(reason string) string {
 	case "wider":
 		return "under the new name the same file could be used for more than under the old one"
 	case "device":
-		return "sessions cannot make device nodes"
+		return "sessions cannot make device nodes, nor open this one"
 	case "socket":
 		return "sessions cannot have this kind of socket or packet"
 	case "no-label":
 		return "the process was put into the session's cgroup from outside"
+	case "no-session":
+		return "it is in the sessions' cgroup, and of no session that is known"
 	case "privilege":
 		return "it would reach outside the session"
 	}

@@ -12,7 +12,7 @@ import (
 
 // Advice is the line that would allow what was denied.
 type Advice struct {
-	Section string // "files" or "network"; empty where no line can
+	Section string // "files", "network" or "capabilities"; empty where no line can
 	Line    string // one list item in flow form, "- {...}", to put under spec.Section; empty where no line can
 	Reason  string // why no line can; empty where one can
 }
@@ -128,4 +128,18 @@ func (r *Ruleset) fixedDeny(decided *PortRange, addr netip.Addr) string {
 		return rule.ID + " denies exactly this; change that line, at " + rule.Pos.String()
 	}
 	return ""
+}
+
+// AdviseCapability says which line would leave a session the capability of a
+// number, as in capabilities(7).
+func AdviseCapability(number uint16) Advice {
+	all := capabilities()
+	if int(number) >= len(all) {
+		return Advice{Reason: "this build does not know the capability"}
+	}
+	c := all[number]
+	if !c.open {
+		return Advice{Reason: "no policy can name it: with it a session could " + c.what}
+	}
+	return Advice{Section: "capabilities", Line: "- " + c.name}
 }

@@ -107,3 +107,14 @@ func TestAdviceWorks(t *testing.T) {
 		t.Errorf("only %d denials had advice", followed)
 	}
 }
+
+func TestAdviseCapability(t *testing.T) {
+	if got := AdviseCapability(0); got.Section != "capabilities" || got.Line != "- CHOWN" {
+		t.Errorf("CHOWN: %+v", got)
+	}
+	for _, number := range []uint16{21, 63, 1000} {
+		if got := AdviseCapability(number); got.Line != "" || got.Reason == "" {
+			t.Errorf("%d: %+v", number, got)
+		}
+	}
+}

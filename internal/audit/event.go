@@ -65,13 +65,13 @@ type Ring struct {
 
 // Object is what was acted upon.
 type Object struct {
-	Type     string `json:"type"` // file, unix, inet, socket, process
+	Type     string `json:"type"` // file, unix, inet, socket, process, capability
 	Path     string `json:"path,omitempty"`
 	Cut      bool   `json:"cut,omitempty"` // the path was longer than the kernel could tell; its beginning is missing
 	Address  string `json:"address,omitempty"`
 	Port     uint16 `json:"port,omitempty"`
 	Protocol string `json:"protocol,omitempty"`
-	Family   string `json:"family,omitempty"` // of a socket
+	Family   string `json:"family,omitempty"` // of a socket; the capability's name
 	PID      int    `json:"pid,omitempty"`
 }
 
