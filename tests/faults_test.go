@@ -190,7 +190,7 @@ func testFullRing(t *testing.T, h *host) {
 	h.enforce(t, simplePolicy)
 	p := h.prompt(t, "worker")
 	must(t, h.process.Process.Signal(syscall.SIGSTOP))
-	p.do(t, "for i in {1..600}; do true 3<>/dev/tcp/127.0.0.1/9; done")
+	p.do(t, "for i in {1..600}; do true 3<>/dev/tcp/127.0.0.1/$i; done")
 	p.confined(t, "with the ring of events full")
 	must(t, h.process.Process.Signal(syscall.SIGCONT))
 	lost := func() float64 {
