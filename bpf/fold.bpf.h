@@ -10,6 +10,7 @@
 
 #define FOLD_CHANGES 1
 #define FOLD_NS 1000000000ULL	/* an act that is repeated is told so often */
+#define FOLD_TRIES 4	/* slots that an act may be in */
 #define REFILL_NS 10000000ULL
 
 /* The current task did it. */
@@ -89,24 +90,62 @@ static __always_inline bool take_token(__u32 agent)
 	return true;
 }
 
-/* Whether this act is one more of those in f, and then its events so far. */
-static __always_inline bool one_more(struct fold *f, struct act *a, __u64 key, __u64 now)
+/* Whether f is about the act: then it is one more of them (told: false), or the first in a second (true). */
+static __always_inline bool same_act(struct fold *f, struct act *a, __u64 key, __u64 now, bool *told)
 {
-	__u64 was = f->key, until = *(volatile __u64 *)&f->until;
+	__u64 until = *(volatile __u64 *)&f->until;
 
-	if (was == key && now < until) {
-		__sync_fetch_and_add(&f->count, 1);
-		return true;
-	}
-	if (was == key && __sync_val_compare_and_swap(&f->until, until, now + FOLD_NS) == until) {
+	if (f->key != key)
+		return false;
+	*told = now >= until && __sync_val_compare_and_swap(&f->until, until, now + FOLD_NS) == until;
+	if (*told) {
 		a->fold = key;
 		a->repeats = __sync_lock_test_and_set(&f->count, 0);
-	} else if (was != key && now >= until && !f->count && was != FOLD_CHANGES &&
-		   __sync_val_compare_and_swap(&f->key, was, FOLD_CHANGES) == was) {
-		f->act = *a;
-		f->until = now + FOLD_NS;
-		a->fold = key;
-		*(volatile __u64 *)&f->key = key;
+	} else {
+		__sync_fetch_and_add(&f->count, 1);
+	}
+	return true;
+}
+
+/* Make f about the act, if what it was about is over and all told. */
+static __always_inline bool new_act(struct fold *f, struct act *a, __u64 key, __u64 now)
+{
+	__u64 was = f->key;
+
+	if (now < *(volatile __u64 *)&f->until || f->count || was == FOLD_CHANGES ||
+	    __sync_val_compare_and_swap(&f->key, was, FOLD_CHANGES) != was)
+		return false;
+	f->act = *a;
+	f->until = now + FOLD_NS;
+	a->fold = key;
+	*(volatile __u64 *)&f->key = key;
+	return true;
+}
+
+static __always_inline struct fold *fold_at(__u64 key, __u32 i)
+{
+	__u32 slot = (key + i) & (FOLDS - 1);
+
+	return bpf_map_lookup_elem(&folds, &slot);
+}
+
+/* Whether the act is one more of the same, and need not be told. Where no slot is free it is told. */
+static __always_inline bool one_more(struct act *a, __u64 key)
+{
+	__u64 now = bpf_ktime_get_boot_ns();
+	bool told = false;
+	struct fold *f;
+	__u32 i;
+
+	for (i = 0; i < FOLD_TRIES; i++) {
+		f = fold_at(key, i);
+		if (f && same_act(f, a, key, now, &told))
+			return !told;
+	}
+	for (i = 0; i < FOLD_TRIES; i++) {
+		f = fold_at(key, i);
+		if (f && new_act(f, a, key, now))
+			return false;
 	}
 	return false;
 }
@@ -136,12 +175,10 @@ __noinline __u64 identity_of(struct act *a)
 __noinline int worth_telling(struct act *a, __u64 identity)
 {
 	__u64 key = identity < 2 ? 2 : identity;
-	__u32 slot = key & (FOLDS - 1);
-	struct fold *f = bpf_map_lookup_elem(&folds, &slot);
 
 	if (!a)
 		return false;
-	if (f && !(a->operation == OP_EXEC && a->verdict == VERDICT_ALLOW) && one_more(f, a, key, bpf_ktime_get_boot_ns()))
+	if (!(a->operation == OP_EXEC && a->verdict == VERDICT_ALLOW) && one_more(a, key))
 		return false;
 	if (take_token(a->agent))
 		return true;
