@@ -160,14 +160,15 @@ func onlineCPUs() []int {
 	return cpus
 }
 
-// FlushFolds tells of the acts that are no longer repeated how often they were.
-func (e *Enforcer) FlushFolds() error {
+// FlushFolds has the programs tell of the acts that are no longer repeated, and of
+// all acts of a session that is not 0, how often they were.
+func (e *Enforcer) FlushFolds(session uint64) error {
 	p, err := ebpf.LoadPinnedProgram(filepath.Join(e.pins, "programs", enforcerProgFlushFolds), nil)
 	if err != nil {
 		return fmt.Errorf("tell of repeated acts: %w", err)
 	}
 	defer p.Close()
-	if _, err := p.Run(&ebpf.RunOptions{}); err != nil {
+	if _, err := p.Run(&ebpf.RunOptions{Context: session}); err != nil {
 		return fmt.Errorf("tell of repeated acts: %w", err)
 	}
 	return nil

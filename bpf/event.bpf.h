@@ -363,13 +363,18 @@ __noinline int tell_inode(struct label *l, struct act *a, __u32 device)
 	return worth_telling(a, identity_at(l, a, n, 0)) ? tell_short(l, a, n, device) : 0;
 }
 
-static long flush_fold(__u32 i, __u64 *now)
+struct flush {
+	__u64 now;
+	__u64 session;
+};
+
+static long flush_fold(__u32 i, struct flush *flush)
 {
 	struct fold *f = bpf_map_lookup_elem(&folds, &i);
 	struct event *e;
 	__u64 count;
 
-	if (!f || !f->count || *now < f->until || f->key == FOLD_CHANGES)
+	if (!f || !f->count || f->key == FOLD_CHANGES || (flush->now < f->until && f->act.session != flush->session))
 		return 0;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e)
@@ -388,13 +393,16 @@ static long flush_fold(__u32 i, __u64 *now)
 	return 0;
 }
 
-/* Run by the daemon: tells of acts that are no longer repeated, how often they were. */
+/*
+ * Run by the daemon, with a session or 0: tells of acts that are no longer
+ * repeated, and of all acts of the session, how often they were.
+ */
 SEC("syscall")
-int flush_folds(void *ctx)
+int flush_folds(__u64 *session)
 {
-	__u64 now = bpf_ktime_get_boot_ns();
+	struct flush flush = { .now = bpf_ktime_get_boot_ns(), .session = *session };
 
-	bpf_loop(FOLDS, flush_fold, &now, 0);
+	bpf_loop(FOLDS, flush_fold, &flush, 0);
 	return 0;
 }
 

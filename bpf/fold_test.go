@@ -23,7 +23,7 @@ func denials(events []*Event, session uint64) (acts uint64, told int) {
 func (k *kernel) settled(t *testing.T) []*Event {
 	t.Helper()
 	time.Sleep(1100 * time.Millisecond)
-	if err := k.FlushFolds(); err != nil {
+	if err := k.FlushFolds(0); err != nil {
 		t.Fatal(err)
 	}
 	return k.events(t)

@@ -151,7 +151,7 @@ func (d *Daemon) SessionSummary(ctx context.Context, req *connect.Request[contro
 	if peer, _ := control.PeerFrom(ctx); !d.isAdmin(peer) && peer.UID != s.UID {
 		return nil, connect.NewError(connect.CodePermissionDenied, fmt.Errorf("session %s belongs to another user", s.ID))
 	}
-	d.drain()
+	d.drainSession(s)
 	answer := &controlv1.SessionSummaryResponse{Session: d.describe(s), Dropped: d.droppedOf(s.Agent)}
 	for _, x := range s.denials.list() {
 		advice := x.advice.Line

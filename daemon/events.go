@@ -82,6 +82,14 @@ func (d *Daemon) drain() {
 	d.audit.Flush()
 }
 
+// drainSession is drain, after the kernel was asked to tell all of a session.
+func (d *Daemon) drainSession(s *session) {
+	if err := d.kernel.FlushFolds(s.Number); err != nil {
+		d.log.Error("repeated acts stay untold", "session", s.ID, "error", err)
+	}
+	d.drain()
+}
+
 // tell writes one verdict to the log and to its session's summary.
 func (d *Daemon) tell(ev *bpf.Event) {
 	if ev.Session >= bpf.OwnSessions {

@@ -152,7 +152,7 @@ func (d *Daemon) untold() (map[string]uint64, error) {
 // first that no daemon told of.
 func (d *Daemon) followDrops(ctx context.Context) {
 	for tick := time.NewTicker(time.Second); ; {
-		if err := d.kernel.FlushFolds(); err != nil {
+		if err := d.kernel.FlushFolds(0); err != nil {
 			d.log.Error("repeated acts stay untold", "error", err)
 		}
 		lost, err := d.untold()

@@ -227,7 +227,7 @@ func (d *Daemon) endSession(s *session) {
 			d.log.Error("a session stays in the kernel's table", "session", s.ID, "error", err)
 		}
 	}
-	d.drain()
+	d.drainSession(s)
 	err := d.recordEnd(s)
 	if err != nil {
 		d.log.Error("the sessions cannot be written down", "error", err)
