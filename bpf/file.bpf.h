@@ -20,6 +20,9 @@ static __always_inline enum internal internal_mount(struct vfsmount *mnt, struct
 	struct mount *m;
 	void *ns = NULL;
 
+	/* The message queues of a whole namespace: whoever made them. */
+	if (sb->s_magic == MQUEUE_MAGIC)
+		return NOT_INTERNAL;
 	/* Only beyond an overlay is the acting credential not the task's own. */
 	if (!anonymous && t->cred == t->real_cred)
 		return NOT_INTERNAL;

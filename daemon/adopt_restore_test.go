@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+	"time"
 
 	"bailiff.dev/bailiff/internal/cgroup"
 	"bailiff.dev/bailiff/internal/kerneltest"
@@ -70,7 +71,15 @@ func TestClearStaging(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, pid := range pids {
-				if s, err := processStat(pid); (err == nil && !s.ended()) != x.lives {
+				s, err := processStat(pid)
+				for range 500 { // one that was killed takes a moment to end
+					if x.lives || err != nil || s.ended() {
+						break
+					}
+					time.Sleep(10 * time.Millisecond)
+					s, err = processStat(pid)
+				}
+				if (err == nil && !s.ended()) != x.lives {
 					t.Errorf("process %d: %+v %v, lives: %v", pid, s, err, x.lives)
 				}
 			}

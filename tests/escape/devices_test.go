@@ -81,7 +81,7 @@ func deviceTechniques() []technique {
 				return fmt.Errorf("before the attack: %v", err)
 			}
 			return call(unix.SYS_IOCTL, uintptr(fd), unix.TIOCSCTTY, 1)
-		}).alone(),
+		}).alone().because("the terminal is one that the session may open, and belongs to no session of the kernel's"),
 	}
 }
 

@@ -38,8 +38,8 @@ func protocolTechniques() []technique {
 				_, err := unix.Write(fd, []byte("echo"))
 				return err
 			})
-		}),
-		kind("udplite-to", "UDP-Lite, with an address", "inet dgram 136", false, send(udplite)),
+		}).missing("the kernel is built without UDP-Lite"),
+		kind("udplite-to", "UDP-Lite, with an address", "inet dgram 136", false, send(udplite)).missing("the kernel is built without UDP-Lite"),
 		kind("mptcp", "MPTCP, whose subflows the peer names", "inet stream 262", false, func(f *field) error {
 			return mptcp(func(fd int) error { return reaches(fd, inet(there, f.Other)) })
 		}),
@@ -100,7 +100,7 @@ func familyTechniques() []technique {
 			})
 		}),
 		kind("xdp", "a socket onto a device's queues (AF_XDP)", "xdp", true, plain(unix.AF_XDP, unix.SOCK_RAW, 0)),
-		kind("key-socket", "a socket that changes IPsec policies (AF_KEY)", "15 raw 2", true, plain(unix.AF_KEY, unix.SOCK_RAW, 2)),
+		kind("key-socket", "a socket that changes IPsec policies (AF_KEY)", "15 raw 2", true, plain(unix.AF_KEY, unix.SOCK_RAW, 2)).missing("the kernel is built without it"),
 		kind("alg", "a socket onto the kernel's ciphers (AF_ALG)", "alg", false, plain(unix.AF_ALG, unix.SOCK_SEQPACKET, 0)),
 		kind("netlink", "netlink of other kinds than routing (audit, netfilter, ...)", "netlink", false, func(f *field) error {
 			for _, protocol := range []int{unix.NETLINK_NETFILTER, unix.NETLINK_AUDIT, unix.NETLINK_GENERIC, unix.NETLINK_SOCK_DIAG, unix.NETLINK_KOBJECT_UEVENT} {

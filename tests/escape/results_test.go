@@ -228,5 +228,8 @@ func (x *technique) explanation(column string, s status) string {
 	case atLaunch:
 		return cmp.Or(x.open, "the launcher's filter and its dropping of capabilities stop it, no program does")
 	}
-	return cmp.Or(x.open, "no program judges it yet")
+	if s == unrecorded {
+		return cmp.Or(x.open, "it fails, and no record of that run was matched to it")
+	}
+	return cmp.Or(x.open, "no program judges it")
 }

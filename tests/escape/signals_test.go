@@ -90,7 +90,7 @@ func signalTechniques() []technique {
 		{
 			id: "oom-score", title: "make it the first to be killed for memory (oom_score_adj)", hooks: "file_open", loose: true, seen: "open",
 			attack:    func(f *field) error { return scrawl(fmt.Sprintf("/proc/%d/oom_score_adj", f.victim().PID), "0") },
-			neighbour: func(f *field) error { return scrawl("/proc/self/oom_score_adj", "1") },
+			neighbour: func(f *field) error { _, err := os.ReadFile("/proc/self/oom_score_adj"); return err },
 		},
 	}
 }
