@@ -89,7 +89,7 @@ func ipcTechniques() []technique {
 		},
 		{
 			id: "terminal-read", title: "read from a terminal outside", hooks: "file_open", root: true, seen: "open",
-			open: "the policy lets root's sessions open pseudoterminals (preset runtime), and they have no other paths",
+			open:   "the policy lets root's sessions open pseudoterminals (preset runtime), and they have no other paths",
 			attack: func(f *field) error { return withTerminal(f, func(int) error { return nil }) },
 		},
 	}
