@@ -46,6 +46,30 @@ type build struct {
 	inForce  bool // its programs tell; more may be attached
 }
 
+// PinnedFull tells whether programs that enforce the full tier are in force below
+// a pin directory. ProbeLSM would change the code of a hook that sessions run
+// through at every moment.
+func PinnedFull(pinDir string) bool {
+	entries, err := os.ReadDir(pinDir)
+	if err != nil {
+		return false // Load says what is wrong
+	}
+	for _, entry := range entries {
+		b := inspect(filepath.Join(pinDir, entry.Name()))
+		if !b.inForce {
+			continue
+		}
+		m, err := ebpf.LoadPinnedMap(filepath.Join(b.dir, "maps", pinName(fixedMap)), nil)
+		if err != nil {
+			return false
+		}
+		defer m.Close()
+		var fixed enforcerConstants
+		return m.Lookup(uint32(0), &fixed) == nil && fixed.FullTier != 0
+	}
+	return false
+}
+
 // survey looks at what is pinned. It returns the build in force, nil for none,
 // and the directories of everything else: what an upgrade that was interrupted
 // left, and what confines nobody and can't be taken over.

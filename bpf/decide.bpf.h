@@ -38,6 +38,23 @@ __noinline int enter_late(void)
 	return 1;
 }
 
+/* Whether the current task, which has an empty label, is in the sessions' cgroup: then it is of the session there. */
+__noinline int enter_born(struct label *l)
+{
+	__u64 id = bpf_get_current_ancestor_cgroup_id(fixed.session_level);
+	struct session *s;
+
+	if (!l || !parent_cgroup || bpf_get_current_ancestor_cgroup_id(fixed.session_level - 1) != parent_cgroup)
+		return 0;
+	s = bpf_map_lookup_elem(&sessions, &id);
+	if (s) {
+		l->agent = s->agent;
+		l->session = s->session;
+	}
+	l->cgroup = id ?: parent_cgroup;
+	return 1;
+}
+
 /* The label of the current task, in *label: 0: not confined; 1: confined; less: denied. */
 static __always_inline int enter(struct label **label)
 {
@@ -55,6 +72,8 @@ static __always_inline int enter(struct label **label)
 		if (!*label)
 			return -EACCES;
 	}
+	if (!(*label)->cgroup && !enter_born(*label))
+		return 0;
 	(*label)->generation = *(volatile __u64 *)&generation;
 	return 1;
 }

@@ -540,7 +540,6 @@ const (
 	enforcerProgTaskAlloc             = "task_alloc"
 	enforcerProgTaskKill              = "task_kill"
 	enforcerProgTaskMovememory        = "task_movememory"
-	enforcerProgTaskNewtask           = "task_newtask"
 	enforcerProgTaskSetioprio         = "task_setioprio"
 	enforcerProgTaskSetnice           = "task_setnice"
 	enforcerProgTaskSetrlimit         = "task_setrlimit"
@@ -693,7 +692,6 @@ type enforcerProgramSpecs struct {
 	TaskAlloc             *ebpf.ProgramSpec `ebpf:"task_alloc"`
 	TaskKill              *ebpf.ProgramSpec `ebpf:"task_kill"`
 	TaskMovememory        *ebpf.ProgramSpec `ebpf:"task_movememory"`
-	TaskNewtask           *ebpf.ProgramSpec `ebpf:"task_newtask"`
 	TaskSetioprio         *ebpf.ProgramSpec `ebpf:"task_setioprio"`
 	TaskSetnice           *ebpf.ProgramSpec `ebpf:"task_setnice"`
 	TaskSetrlimit         *ebpf.ProgramSpec `ebpf:"task_setrlimit"`
@@ -945,7 +943,6 @@ type enforcerPrograms struct {
 	TaskAlloc             *ebpf.Program `ebpf:"task_alloc"`
 	TaskKill              *ebpf.Program `ebpf:"task_kill"`
 	TaskMovememory        *ebpf.Program `ebpf:"task_movememory"`
-	TaskNewtask           *ebpf.Program `ebpf:"task_newtask"`
 	TaskSetioprio         *ebpf.Program `ebpf:"task_setioprio"`
 	TaskSetnice           *ebpf.Program `ebpf:"task_setnice"`
 	TaskSetrlimit         *ebpf.Program `ebpf:"task_setrlimit"`
@@ -1032,7 +1029,6 @@ func (p *enforcerPrograms) Close() error {
 		p.TaskAlloc,
 		p.TaskKill,
 		p.TaskMovememory,
-		p.TaskNewtask,
 		p.TaskSetioprio,
 		p.TaskSetnice,
 		p.TaskSetrlimit,

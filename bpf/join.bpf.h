@@ -14,8 +14,12 @@ int BPF_PROG(task_alloc, struct task_struct *task, unsigned long clone_flags)
 	struct label *l, *child;
 	int rc = enter(&l);
 
-	if (rc <= 0)
-		return rc < 0 ? -EACCES : 0;
+	if (rc < 0)
+		return -EACCES;
+	/* Born in another cgroup, maybe a session's: its label is empty until its first hook, see enter(). */
+	if (!rc)
+		return clone_flags & CLONE_INTO_CGROUP &&
+		       !bpf_task_storage_get(&labels, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE) ? -EPERM : 0;
 	/* The cgroup programs would lose sight of it. */
 	if (clone_flags & CLONE_INTO_CGROUP) {
 		forbid(OP_NAMESPACE, l, 0, false);
@@ -68,14 +72,6 @@ int BPF_PROG(cgroup_attach_task, struct cgroup *dst, const char *path, struct ta
 	struct cgroup *cg = BPF_CORE_READ(task, cgroups, dfl_cgrp);
 
 	return cg == dst ? join(task, cg) : 0;	/* else it is one of the old hierarchies */
-}
-
-SEC("tp_btf/task_newtask")
-int BPF_PROG(task_newtask, struct task_struct *task, unsigned long clone_flags)
-{
-	if (!(clone_flags & CLONE_INTO_CGROUP))
-		return 0;
-	return join(task, BPF_CORE_READ(task, cgroups, dfl_cgrp));
 }
 
 #endif

@@ -179,7 +179,10 @@ func (d *Daemon) openKernel() (err error) {
 		return err
 	}
 	d.closers = append(d.closers, d.watcher.Close)
-	if d.lsm = errTierChosen; c.Tier != "basic" {
+	switch {
+	case c.Tier == "basic":
+		d.lsm = errTierChosen
+	case !bpf.PinnedFull(c.PinDir): // else the canary tells whether they enforce
 		d.lsm = bpf.ProbeLSM()
 	}
 	if c.Tier == "full" && d.lsm != nil {

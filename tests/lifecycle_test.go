@@ -158,6 +158,8 @@ func testLifecycle(t *testing.T, h *host) {
 	}
 	events := p.events(t) // from then on the daemon knows that it has ended
 	if h.full {
+		time.Sleep(2500 * time.Millisecond) // until the last repeats are told
+		events = p.events(t)
 		checkOnce(t, events)
 	}
 	h.bailiff(t, "sessions", "stop", p.id).ended(t, 1).says(t, "has ended")
