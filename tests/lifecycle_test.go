@@ -156,11 +156,10 @@ func testLifecycle(t *testing.T, h *host) {
 	if code := p.end(); code != 128+int(syscall.SIGKILL) && code != -1 {
 		t.Errorf("run ended with status %d after its session was stopped", code)
 	}
-	events := p.events(t) // from then on the daemon knows that it has ended
+	p.events(t) // from then on the daemon knows that it has ended
 	if h.full {
 		time.Sleep(2500 * time.Millisecond) // until the last repeats are told
-		events = p.events(t)
-		checkOnce(t, events)
+		checkOnce(t, p.events(t))
 	}
 	h.bailiff(t, "sessions", "stop", p.id).ended(t, 1).says(t, "has ended")
 }
