@@ -216,7 +216,10 @@ func checkOnce(t *testing.T, events []audit.Event) {
 			t.Errorf("the event %s is in the log twice", ev.ID)
 		}
 		seen[ev.ID] = true
-		if ev.Kind == audit.Action && strings.HasSuffix(describe(&ev), "/home/.ssh/id_ed25519") {
+		key := strings.HasSuffix(describe(&ev), "/home/.ssh/id_ed25519")
+		// A daemon that returned does not know the path of what was repeated before.
+		late := ev.PID == 0 && ev.Operation == "open" && ev.Verdict == "deny"
+		if ev.Kind == audit.Action && (key || late) {
 			opened += int(max(ev.Count, 1))
 		}
 	}
