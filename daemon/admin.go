@@ -129,16 +129,17 @@ func (d *Daemon) StopSession(ctx context.Context, req *connect.Request[controlv1
 		return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("session %s has ended", s.ID))
 	}
 	n, err := s.group.Processes()
-	if err == nil {
-		err = s.group.Kill()
-	}
 	if err != nil {
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
+	// Told before the kill: the record of the session's end is its last.
 	d.audit.Write(audit.Event{
 		Kind: audit.Session, Agent: s.Agent, Session: s.ID, Task: s.Task, Message: "session stopped",
 		Fields: map[string]string{"by": peerName(ctx)},
 	})
+	if err := s.group.Kill(); err != nil {
+		return nil, connect.NewError(connect.CodeInternal, err)
+	}
 	return connect.NewResponse(&controlv1.StopSessionResponse{Killed: uint32(n)}), nil
 }
 
