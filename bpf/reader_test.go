@@ -111,13 +111,13 @@ func TestRingWraps(t *testing.T) {
 	s := k.start(t, rules{})
 	var size uint64
 	for round := range 5 {
-		first := 1000 + 100*round // the same again would be folded
-		s.tell(first, 100)
+		first := 1000 + 400*round // the same again would be folded
+		s.tell(first, 400)
 		events := k.read(t)
-		wantPorts(t, events, first, 100)
-		size = (events[99].Position - events[0].Position) / 99
+		wantPorts(t, events, first, 400)
+		size = (events[399].Position - events[0].Position) / 399
 		if round%2 == 0 {
-			if err := k.reader.Commit(events[99].Position); err != nil {
+			if err := k.reader.Commit(events[399].Position); err != nil {
 				t.Fatal(err)
 			}
 		}
