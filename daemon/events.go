@@ -127,6 +127,9 @@ func (d *Daemon) tell(ev *bpf.Event) {
 	if ev.Count > 1 {
 		out.Count = ev.Count
 	}
+	if ev.Fold != 0 {
+		out.Fold = strconv.FormatUint(ev.Fold, 16)
+	}
 	d.folds.complete(ev, &out)
 	s := d.sessions.numbered(ev.Session)
 	if s != nil {

@@ -45,6 +45,7 @@ type Event struct {
 	Object     *Object   `json:"object,omitempty"`
 	Target     *Object   `json:"target,omitempty"` // the new name of a rename or link
 	Count      uint64    `json:"count,omitempty"`  // how often, where the kernel folded repeats; else absent
+	Fold       string    `json:"fold,omitempty"`   // the same on lines of the same acts, while they are repeated: a line without an object has that of the line before
 	PID        int       `json:"pid,omitempty"`
 	TID        int       `json:"tid,omitempty"`
 	UID        *int      `json:"uid,omitempty"`
