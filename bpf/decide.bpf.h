@@ -38,14 +38,22 @@ __noinline int enter_late(void)
 	return 1;
 }
 
-/* Whether the current task, which has an empty label, is in the sessions' cgroup: then it is of the session there. */
+/*
+ * Whether the current task, which has an empty label, is in the sessions' cgroup:
+ * then it is of the session there. If not it loses the label, and costs no more
+ * than others: service managers start all that they start so.
+ */
 __noinline int enter_born(struct label *l)
 {
 	__u64 id = bpf_get_current_ancestor_cgroup_id(fixed.session_level);
 	struct session *s;
 
-	if (!l || !parent_cgroup || bpf_get_current_ancestor_cgroup_id(fixed.session_level - 1) != parent_cgroup)
+	if (!l)
 		return 0;
+	if (!parent_cgroup || bpf_get_current_ancestor_cgroup_id(fixed.session_level - 1) != parent_cgroup) {
+		bpf_task_storage_delete(&labels, bpf_get_current_task_btf());
+		return 0;
+	}
 	s = bpf_map_lookup_elem(&sessions, &id);
 	if (s) {
 		l->agent = s->agent;

@@ -16,10 +16,15 @@ int BPF_PROG(task_alloc, struct task_struct *task, unsigned long clone_flags)
 
 	if (rc < 0)
 		return -EACCES;
-	/* Born in another cgroup, maybe a session's: its label is empty until its first hook, see enter(). */
-	if (!rc)
-		return clone_flags & CLONE_INTO_CGROUP &&
-		       !bpf_task_storage_get(&labels, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE) ? -EPERM : 0;
+	/*
+	 * Born in another cgroup, maybe a session's: its label is empty until its
+	 * first hook, see enter(). Whoever did it is in no session: nothing fails for it.
+	 */
+	if (!rc) {
+		if (clone_flags & CLONE_INTO_CGROUP)
+			bpf_task_storage_get(&labels, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		return 0;
+	}
 	/* The cgroup programs would lose sight of it. */
 	if (clone_flags & CLONE_INTO_CGROUP) {
 		forbid(OP_NAMESPACE, l, 0, false);

@@ -109,12 +109,51 @@ func TestJoinByClone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer dir.Close()
-	for file, want := range map[string]bool{"/usr/bin/cat": true, "/etc/passwd": false} {
+	born := func(dir *os.File, file string) *exec.Cmd {
 		c := exec.Command("/usr/bin/cat", file)
 		c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-		if err := c.Run(); (err == nil) != want {
+		return c
+	}
+	for file, want := range map[string]bool{"/usr/bin/cat": true, "/etc/passwd": false} {
+		if err := born(dir, file).Run(); (err == nil) != want {
 			t.Errorf("cat %s: %v", file, err)
 		}
+	}
+	// One that is born in a cgroup of nobody's is left alone, and has no label to be looked at.
+	elsewhere, err := os.MkdirTemp(kerneltest.CgroupRoot(t), "bailiff-born-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(elsewhere)
+	other, err := os.Open(elsewhere)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	c, pidfd := born(other, "/etc/passwd"), -1
+	c.Args = []string{"cat", "/etc/passwd", "-"}
+	c.SysProcAttr.PidFD = &pidfd
+	in, err := c.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	if n, err := out.Read(make([]byte, 100)); n == 0 {
+		t.Errorf("outside every session: %v", err)
+	}
+	if _, labelled, err := k.Labelled(pidfd); err != nil || labelled {
+		t.Errorf("a process of no session has a label: %v, %v", labelled, err)
+	}
+	in.Close()
+	if err := c.Wait(); err != nil && err.Error() != "signal: broken pipe" {
+		t.Error(err)
 	}
 }
 
