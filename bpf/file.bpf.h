@@ -138,6 +138,8 @@ static __always_inline bool refused_device(struct inode *inode)
 static __noinline int refuse_device(struct label *l, struct act *a, struct dentry *d, struct vfsmount *mnt)
 {
 	a->reason = REASON_DEVICE;
+	a->rule = 0;
+	a->grant = 0;
 	a->verdict = only_watch(agent_of(l->agent), l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
 	by_task(a, l);
 	look_at(l, d, mnt);
@@ -173,9 +175,9 @@ int BPF_PROG(file_open, struct file *file)
 	case NOT_INTERNAL:
 		break;
 	}
-	if (refused_device(file->f_inode) && refuse_device(l, &a, d, mnt))
-		return -EACCES;
 	if (judge(l, &a, d, mnt))
+		return -EACCES;
+	if (refused_device(file->f_inode) && refuse_device(l, &a, d, mnt))
 		return -EACCES;
 	return a.grant && hold(l, file, &a) ? -EACCES : 0;
 }
@@ -276,10 +278,10 @@ int BPF_PROG(file_receive, struct file *file)
 	}
 	if (internal_mount(file->f_path.mnt, d->d_sb) != NOT_INTERNAL)
 		return 0;
-	if (refused_device(file->f_inode) && refuse_device(l, &a, d, file->f_path.mnt))
-		return -EACCES;
 	a.access = access_of(file);
-	return judge(l, &a, d, file->f_path.mnt) ? -EACCES : 0;
+	if (judge(l, &a, d, file->f_path.mnt))
+		return -EACCES;
+	return refused_device(file->f_inode) && refuse_device(l, &a, d, file->f_path.mnt) ? -EACCES : 0;
 }
 
 /* A change of what is there already. Memory files, pipes and the like have no path: who has one may use it. */

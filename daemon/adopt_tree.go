@@ -129,7 +129,7 @@ func (t *tree) add(pid int) error {
 	if err == nil {
 		err = t.staging.Add(pid)
 	}
-	if errors.Is(err, unix.ESRCH) {
+	if err != nil && endedMeanwhile(pid) {
 		return m.pidfd.Close()
 	}
 	if err != nil {
@@ -292,6 +292,12 @@ func (t *tree) pids() (pids []int) {
 		pids = append(pids, m.pid)
 	}
 	return pids
+}
+
+// endedMeanwhile tells whether a process that could not be looked at has ended.
+func endedMeanwhile(pid int) bool {
+	stat, err := processStat(pid)
+	return hasEnded(err) || err == nil && stat.ended()
 }
 
 // hasEnded: the process that a file of /proc is of has ended.
