@@ -131,6 +131,7 @@ enum reason {
 	REASON_GRANT,		/* event.grant allowed it */
 	REASON_FULL,		/* a table of the programs is full */
 	REASON_NO_SESSION,	/* in the sessions' cgroup, but of no session that is known */
+	REASON_TERMINAL,	/* a pseudoterminal that is not the session's */
 	REASON_COUNT,
 };
 

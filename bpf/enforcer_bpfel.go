@@ -394,7 +394,8 @@ const (
 	enforcerReasonREASON_GRANT      enforcerReason = 11
 	enforcerReasonREASON_FULL       enforcerReason = 12
 	enforcerReasonREASON_NO_SESSION enforcerReason = 13
-	enforcerReasonREASON_COUNT      enforcerReason = 14
+	enforcerReasonREASON_TERMINAL   enforcerReason = 14
+	enforcerReasonREASON_COUNT      enforcerReason = 15
 )
 
 type enforcerSession struct {
@@ -469,6 +470,7 @@ const (
 	enforcerMapSessions               = "sessions"
 	enforcerMapSocks                  = "socks"
 	enforcerMapStates                 = "states"
+	enforcerMapTerminals              = "terminals"
 	enforcerProgBind4                 = "bind4"
 	enforcerProgBind6                 = "bind6"
 	enforcerProgBpfCall               = "bpf_call"
@@ -534,6 +536,7 @@ const (
 	enforcerProgSocketConnect         = "socket_connect"
 	enforcerProgSocketCreate          = "socket_create"
 	enforcerProgSocketListen          = "socket_listen"
+	enforcerProgSocketPostCreate      = "socket_post_create"
 	enforcerProgSocketRecvmsg         = "socket_recvmsg"
 	enforcerProgSocketSendmsg         = "socket_sendmsg"
 	enforcerProgSocketSetsockopt      = "socket_setsockopt"
@@ -544,6 +547,8 @@ const (
 	enforcerProgTaskSetnice           = "task_setnice"
 	enforcerProgTaskSetrlimit         = "task_setrlimit"
 	enforcerProgTaskSetscheduler      = "task_setscheduler"
+	enforcerProgTerminalGone          = "terminal_gone"
+	enforcerProgTerminalMade          = "terminal_made"
 	enforcerProgTick                  = "tick"
 	enforcerProgUnixMaySend           = "unix_may_send"
 	enforcerProgUnixStreamConnect     = "unix_stream_connect"
@@ -686,6 +691,7 @@ type enforcerProgramSpecs struct {
 	SocketConnect         *ebpf.ProgramSpec `ebpf:"socket_connect"`
 	SocketCreate          *ebpf.ProgramSpec `ebpf:"socket_create"`
 	SocketListen          *ebpf.ProgramSpec `ebpf:"socket_listen"`
+	SocketPostCreate      *ebpf.ProgramSpec `ebpf:"socket_post_create"`
 	SocketRecvmsg         *ebpf.ProgramSpec `ebpf:"socket_recvmsg"`
 	SocketSendmsg         *ebpf.ProgramSpec `ebpf:"socket_sendmsg"`
 	SocketSetsockopt      *ebpf.ProgramSpec `ebpf:"socket_setsockopt"`
@@ -696,6 +702,8 @@ type enforcerProgramSpecs struct {
 	TaskSetnice           *ebpf.ProgramSpec `ebpf:"task_setnice"`
 	TaskSetrlimit         *ebpf.ProgramSpec `ebpf:"task_setrlimit"`
 	TaskSetscheduler      *ebpf.ProgramSpec `ebpf:"task_setscheduler"`
+	TerminalGone          *ebpf.ProgramSpec `ebpf:"terminal_gone"`
+	TerminalMade          *ebpf.ProgramSpec `ebpf:"terminal_made"`
 	Tick                  *ebpf.ProgramSpec `ebpf:"tick"`
 	UnixMaySend           *ebpf.ProgramSpec `ebpf:"unix_may_send"`
 	UnixStreamConnect     *ebpf.ProgramSpec `ebpf:"unix_stream_connect"`
@@ -731,6 +739,7 @@ type enforcerMapSpecs struct {
 	Sessions   *ebpf.MapSpec `ebpf:"sessions"`
 	Socks      *ebpf.MapSpec `ebpf:"socks"`
 	States     *ebpf.MapSpec `ebpf:"states"`
+	Terminals  *ebpf.MapSpec `ebpf:"terminals"`
 }
 
 // enforcerVariableSpecs contains global variables before they are loaded into the kernel.
@@ -807,6 +816,7 @@ type enforcerMaps struct {
 	Sessions   *ebpf.Map `ebpf:"sessions"`
 	Socks      *ebpf.Map `ebpf:"socks"`
 	States     *ebpf.Map `ebpf:"states"`
+	Terminals  *ebpf.Map `ebpf:"terminals"`
 }
 
 func (m *enforcerMaps) Close() error {
@@ -833,6 +843,7 @@ func (m *enforcerMaps) Close() error {
 		m.Sessions,
 		m.Socks,
 		m.States,
+		m.Terminals,
 	)
 }
 
@@ -937,6 +948,7 @@ type enforcerPrograms struct {
 	SocketConnect         *ebpf.Program `ebpf:"socket_connect"`
 	SocketCreate          *ebpf.Program `ebpf:"socket_create"`
 	SocketListen          *ebpf.Program `ebpf:"socket_listen"`
+	SocketPostCreate      *ebpf.Program `ebpf:"socket_post_create"`
 	SocketRecvmsg         *ebpf.Program `ebpf:"socket_recvmsg"`
 	SocketSendmsg         *ebpf.Program `ebpf:"socket_sendmsg"`
 	SocketSetsockopt      *ebpf.Program `ebpf:"socket_setsockopt"`
@@ -947,6 +959,8 @@ type enforcerPrograms struct {
 	TaskSetnice           *ebpf.Program `ebpf:"task_setnice"`
 	TaskSetrlimit         *ebpf.Program `ebpf:"task_setrlimit"`
 	TaskSetscheduler      *ebpf.Program `ebpf:"task_setscheduler"`
+	TerminalGone          *ebpf.Program `ebpf:"terminal_gone"`
+	TerminalMade          *ebpf.Program `ebpf:"terminal_made"`
 	Tick                  *ebpf.Program `ebpf:"tick"`
 	UnixMaySend           *ebpf.Program `ebpf:"unix_may_send"`
 	UnixStreamConnect     *ebpf.Program `ebpf:"unix_stream_connect"`
@@ -1023,6 +1037,7 @@ func (p *enforcerPrograms) Close() error {
 		p.SocketConnect,
 		p.SocketCreate,
 		p.SocketListen,
+		p.SocketPostCreate,
 		p.SocketRecvmsg,
 		p.SocketSendmsg,
 		p.SocketSetsockopt,
@@ -1033,6 +1048,8 @@ func (p *enforcerPrograms) Close() error {
 		p.TaskSetnice,
 		p.TaskSetrlimit,
 		p.TaskSetscheduler,
+		p.TerminalGone,
+		p.TerminalMade,
 		p.Tick,
 		p.UnixMaySend,
 		p.UnixStreamConnect,

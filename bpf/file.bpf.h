@@ -96,48 +96,53 @@ int BPF_PROG(file_permission, struct file *file, int mask)
 
 /*
  * A device node may have been planted anywhere: only one on devtmpfs is what its
- * path says. Block devices, the host's memory and console, and what makes new
- * devices are no path's business.
+ * path says. Block devices, the host's memory, log and consoles, and what makes
+ * new devices are no path's business, nor are terminals. Returns why it is
+ * refused, or 0.
  */
-static __always_inline bool refused_device(struct inode *inode)
+static __always_inline enum reason refused_device(struct label *l, struct dentry *d, struct inode *inode)
 {
-	struct super_block *sb = inode->i_sb;
 	__u32 major = inode->i_rdev >> 20, minor = inode->i_rdev & ((1 << 20) - 1);
 	char type[9] = {};
 
 	if ((inode->i_mode & S_IFMT) == S_IFBLK)
-		return true;
+		return REASON_DEVICE;
 	if ((inode->i_mode & S_IFMT) != S_IFCHR)
-		return false;
+		return 0;
 	switch (major) {
-	case 1:		/* mem, kmem, port; then null, zero, full, random, urandom */
-		if (minor == 1 || minor == 2 || minor == 4)
-			return true;
+	case 1:		/* mem, kmem, port, kmsg; then null, zero, full, random, urandom */
+		if (minor == 1 || minor == 2 || minor == 4 || minor == 11)
+			return REASON_DEVICE;
 		if (minor == 3 || minor == 5 || (minor >= 7 && minor <= 9))
-			return false;
+			return 0;
+		break;
+	case 4:		/* virtual consoles; then serial lines */
+		if (minor < 64)
+			return REASON_TERMINAL;
 		break;
 	case 5:		/* tty, console, ptmx */
 		if (minor == 1)
-			return true;
+			return REASON_DEVICE;
 		if (minor == 0 || minor == 2)
-			return false;
+			return 0;
 		break;
+	case 7:		/* what is on the virtual consoles' screens */
+		return REASON_TERMINAL;
 	case 10:	/* tun, uinput, fuse, device mapper, loop-control, vhost-net, vhost-vsock: each makes the host do more */
 		switch (minor) {
 		case 200: case 223: case 229: case 236: case 237: case 238: case 241:
-			return true;
+			return REASON_DEVICE;
 		}
 		break;
-	case 136 ... 143:	/* pseudoterminals */
-		return false;
 	}
-	bpf_probe_read_kernel_str(type, sizeof(type), BPF_CORE_READ(sb, s_type, name));
-	return __builtin_memcmp(type, "devtmpfs", 8);
+	if (is_pty(major))
+		return own_slave(l, d, inode) ? 0 : REASON_TERMINAL;
+	bpf_probe_read_kernel_str(type, sizeof(type), BPF_CORE_READ(inode, i_sb, s_type, name));
+	return __builtin_memcmp(type, "devtmpfs", 8) ? REASON_DEVICE : 0;
 }
 
 static __noinline int refuse_device(struct label *l, struct act *a, struct dentry *d, struct vfsmount *mnt)
 {
-	a->reason = REASON_DEVICE;
 	a->rule = 0;
 	a->grant = 0;
 	a->verdict = only_watch(agent_of(l->agent), l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
@@ -145,6 +150,17 @@ static __noinline int refuse_device(struct label *l, struct act *a, struct dentr
 	look_at(l, d, mnt);
 	tell_path(l, a, object_at(l), 0);
 	return a->verdict == VERDICT_DENY ? -EPERM : 0;
+}
+
+/* Whether it is a device that no policy opens. */
+static __always_inline bool bars_device(struct label *l, struct act *a, struct file *file)
+{
+	enum reason why = refused_device(l, file->f_path.dentry, file->f_inode);
+
+	if (!why)
+		return false;
+	a->reason = why;
+	return refuse_device(l, a, file->f_path.dentry, file->f_path.mnt);
 }
 
 SEC("lsm/file_open")
@@ -177,7 +193,7 @@ int BPF_PROG(file_open, struct file *file)
 	}
 	if (judge(l, &a, d, mnt))
 		return -EACCES;
-	if (refused_device(file->f_inode) && refuse_device(l, &a, d, mnt))
+	if (bars_device(l, &a, file))
 		return -EACCES;
 	return a.grant && hold(l, file, &a) ? -EACCES : 0;
 }
@@ -208,8 +224,10 @@ int BPF_PROG(path_mknod, const struct path *dir, struct dentry *dentry, umode_t 
 		return rc < 0 ? -EACCES : 0;
 	if (format && format != S_IFREG)
 		a.operation = OP_MKNOD;
-	if (format == S_IFBLK || format == S_IFCHR)
+	if (format == S_IFBLK || format == S_IFCHR) {
+		a.reason = REASON_DEVICE;
 		return refuse_device(l, &a, dentry, dir->mnt) ? -EPERM : 0;
+	}
 	return judge(l, &a, dentry, dir->mnt) ? -EACCES : 0;
 }
 
@@ -259,14 +277,28 @@ static __always_inline bool harmless_object(struct dentry *d)
 }
 
 /*
- * A file that somebody passed on is judged as if it were opened now. Sockets
- * are judged when they are used.
+ * A socket that somebody passed on. Those of the internet are judged when they
+ * are used. Where a Unix socket leads, nobody could tell then: it must be one
+ * that the session made.
  */
+static __always_inline int receive_socket(struct label *l, struct sock *sk)
+{
+	struct sock_info *info = bpf_sk_storage_get(&socks, sk, 0, 0);
+	__u16 family = sk->__sk_common.skc_family;
+
+	if ((info && info->session == l->session) ||
+	    (family != AF_UNIX && wanted_socket(family, sk->sk_type, sk->sk_protocol)))
+		return 0;
+	return refuse_socket(l, sk, OP_RECEIVE) ? -EACCES : 0;
+}
+
+/* A file that somebody passed on is judged as if it were opened now. */
 SEC("lsm/file_receive")
 int BPF_PROG(file_receive, struct file *file)
 {
 	struct act a = { .operation = OP_RECEIVE, .kind = KIND_FILE, .object = OBJECT_PATH };
 	struct dentry *d = file->f_path.dentry;
+	struct socket *sock;
 	struct label *l;
 	int rc = enter(&l);
 
@@ -276,12 +308,19 @@ int BPF_PROG(file_receive, struct file *file)
 		forbid(OP_RECEIVE, l, 0, false);
 		return -EPERM;
 	}
+	sock = bpf_sock_from_file(file);
+	if (sock)
+		return sock->sk ? receive_socket(l, sock->sk) : -EACCES;
 	if (internal_mount(file->f_path.mnt, d->d_sb) != NOT_INTERNAL)
 		return 0;
 	a.access = access_of(file);
-	if (judge(l, &a, d, file->f_path.mnt))
+	if (judge(l, &a, d, file->f_path.mnt) || bars_device(l, &a, file))
 		return -EACCES;
-	return refused_device(file->f_inode) && refuse_device(l, &a, d, file->f_path.mnt) ? -EACCES : 0;
+	if (is_master(file->f_inode) && !own_master(l, file)) {
+		a.reason = REASON_TERMINAL;
+		return refuse_device(l, &a, d, file->f_path.mnt) ? -EACCES : 0;
+	}
+	return 0;
 }
 
 /* A change of what is there already. Memory files, pipes and the like have no path: who has one may use it. */

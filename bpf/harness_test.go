@@ -225,6 +225,7 @@ type confined struct {
 	t      testing.TB
 	k      *kernel
 	info   Session
+	agent  string
 	cgroup string
 	cmd    *exec.Cmd
 	in     *json.Encoder
@@ -243,22 +244,34 @@ func (k *kernel) start(t testing.TB, r rules) *confined {
 func (k *kernel) session(t testing.TB, agent string) *confined {
 	t.Helper()
 	s := k.prepare(t, agent)
-	number, err := k.AgentNumber(agent, testSubject)
+	s.start(t)
+	return s
+}
+
+// start makes the process that waits a session's.
+func (s *confined) start(t testing.TB) {
+	t.Helper()
+	number, err := s.k.AgentNumber(s.agent, testSubject)
 	if err != nil {
 		t.Fatalf("number the agent: %v", err)
 	}
 	s.info.Agent = number
 	s.join()
 	s.release()
-	k.told(t, time.Millisecond)
-	return s
+	s.k.told(t, time.Millisecond)
 }
 
 // prepare starts a process that waits, unconfined, for release.
 func (k *kernel) prepare(t testing.TB, agent string) *confined {
 	t.Helper()
+	return k.prepareWith(t, agent, &syscall.SysProcAttr{})
+}
+
+// prepareWith does, as attr says; it has copies of the descriptors, from 3 on.
+func (k *kernel) prepareWith(t testing.TB, agent string, attr *syscall.SysProcAttr, fds ...int) *confined {
+	t.Helper()
 	k.sessions++
-	s := &confined{t: t, k: k, cgroup: filepath.Join(k.options.Cgroup, fmt.Sprint("s", k.sessions)), pidfd: -1}
+	s := &confined{t: t, k: k, agent: agent, cgroup: filepath.Join(k.options.Cgroup, fmt.Sprint("s", k.sessions)), pidfd: -1}
 	if err := os.Mkdir(s.cgroup, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +286,17 @@ func (k *kernel) prepare(t testing.TB, agent string) *confined {
 	// The runtime's signals would interrupt calls that a probe makes.
 	s.cmd.Env = append(os.Environ(), probeVariable+"=1", "GODEBUG=asyncpreemptoff=1")
 	s.cmd.Stderr = os.Stderr
-	s.cmd.SysProcAttr = &syscall.SysProcAttr{PidFD: &s.pidfd}
+	attr.PidFD = &s.pidfd
+	s.cmd.SysProcAttr = attr
+	for _, fd := range fds {
+		own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := os.NewFile(uintptr(own), "descriptor of the test")
+		defer file.Close()
+		s.cmd.ExtraFiles = append(s.cmd.ExtraFiles, file)
+	}
 	in, err := s.cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -59,14 +59,18 @@ static __always_inline int join(struct task_struct *t, struct cgroup *cg)
 		return 0;
 	id = ancestor_id(cg, fixed.session_level);
 	l = bpf_task_storage_get(&labels, t, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!l || l->cgroup)	/* the label binds, wherever a task is moved */
+	if (!l)
 		return 0;
 	s = bpf_map_lookup_elem(&sessions, &id);
-	l->cgroup = id ?: parent_cgroup;
-	if (s) {
-		l->agent = s->agent;
-		l->session = s->session;
+	if (!l->cgroup) {	/* a label binds, wherever a task is moved */
+		l->cgroup = id ?: parent_cgroup;
+		if (s) {
+			l->agent = s->agent;
+			l->session = s->session;
+		}
 	}
+	if (s && l->session == s->session)
+		bring_terminal(t, s->session);
 	return 0;
 }
 

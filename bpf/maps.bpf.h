@@ -157,6 +157,14 @@ struct {
 	__type(value, __u64);
 } ipc_objects SEC(".maps");
 
+/* Which session made a pseudoterminal, or was started in it, by the address of its inode. Written by the programs. Full: it is nobody's. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1 << 12);
+	__type(key, __u64);
+	__type(value, __u64);
+} terminals SEC(".maps");
+
 /* Where filesystems are mounted on the host, by s_dev. Written by the daemon. Full: bind mounts of the rest are denied. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -113,5 +113,6 @@ func reasonNames() []string {
 		enforcerReasonREASON_GRANT:      "grant",
 		enforcerReasonREASON_FULL:       "full",
 		enforcerReasonREASON_NO_SESSION: "no-session",
+		enforcerReasonREASON_TERMINAL:   "terminal",
 	}
 }

@@ -202,12 +202,42 @@ static __always_inline bool wanted_socket(int family, int type, int protocol)
 	return false;
 }
 
+/* Deny what no session has a use for; 0 where the policy only watches. */
+static __noinline int refuse_kind(struct label *l, __u32 operation, __u16 family, __u16 type, __u16 protocol)
+{
+	struct act a = {
+		.operation = operation, .kind = KIND_NETWORK, .object = OBJECT_SOCKET, .reason = REASON_SOCKET,
+		.family = family, .type = type, .protocol = protocol, .verdict = VERDICT_DENY,
+	};
+
+	if (only_watch(agent_of(l->agent), l->generation, false))
+		a.verdict = VERDICT_AUDIT;
+	by_task(&a, l);
+	tell(&a, l);
+	return a.verdict == VERDICT_DENY ? -EACCES : 0;
+}
+
+static __always_inline int refuse_socket(struct label *l, struct sock *sk, __u32 operation)
+{
+	return refuse_kind(l, operation, sk->__sk_common.skc_family, sk->sk_type, sk->sk_protocol);
+}
+
+/* What a file system or a driver sends for a session, to its server, is not the session's. */
+static __always_inline bool of_kernel(struct sock *sk)
+{
+	return BPF_CORE_READ_BITFIELD_PROBED(sk, sk_kern_sock);
+}
+
+/* One that no session can make came from outside. */
+static __always_inline bool bars_socket(struct label *l, struct sock *sk, __u32 operation)
+{
+	return !wanted_socket(sk->__sk_common.skc_family, sk->sk_type, sk->sk_protocol) && !of_kernel(sk) &&
+	       refuse_socket(l, sk, operation);
+}
+
 SEC("lsm/socket_create")
 int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 {
-	struct act a = {
-		.operation = OP_SOCKET, .kind = KIND_NETWORK, .object = OBJECT_SOCKET, .reason = REASON_SOCKET,
-	};
 	struct label *l;
 	int rc = enter(&l);
 
@@ -215,13 +245,7 @@ int BPF_PROG(socket_create, int family, int type, int protocol, int kern)
 		return rc < 0 ? -EACCES : 0;
 	if (kern || wanted_socket(family, type, protocol))
 		return 0;
-	by_task(&a, l);
-	a.family = family;
-	a.type = type;
-	a.protocol = protocol;
-	a.verdict = only_watch(agent_of(l->agent), l->generation, false) ? VERDICT_AUDIT : VERDICT_DENY;
-	tell(&a, l);
-	return a.verdict == VERDICT_DENY ? -EACCES : 0;
+	return refuse_kind(l, OP_SOCKET, family, type, protocol) ? -EACCES : 0;
 }
 
 SEC("lsm/socket_connect")
@@ -256,15 +280,21 @@ int BPF_PROG(socket_sendmsg, struct socket *sock, struct msghdr *msg, int size)
 
 	if (rc <= 0)
 		return rc < 0 ? -EACCES : 0;
-	if (!sk || !is_inet(sk->__sk_common.skc_family))
+	if (!sk)
+		return 0;
+	if (bars_socket(l, sk, OP_SEND))
+		return -EACCES;
+	if (!is_inet(sk->__sk_common.skc_family))
 		return 0;
 	if (*(volatile __u64 *)&file_grants)
 		reap(l->session);
 	if (!msg->msg_name)
-		return covered(l, sk) || !judge_peer(l, sk, OP_SEND) ? 0 : -EACCES;
+		return covered(l, sk) || of_kernel(sk) || !judge_peer(l, sk, OP_SEND) ? 0 : -EACCES;
 	e.protocol = sk->sk_protocol;
 	if (e.protocol == IPPROTO_TCP && !(msg->msg_flags & MSG_FASTOPEN))
 		return 0;	/* the address is ignored */
+	if (of_kernel(sk))
+		return 0;
 	if (read_sockaddr(&e, msg->msg_name, msg->msg_namelen, sk->__sk_common.skc_family))
 		return -EACCES;
 	return judge_inet(l, sk, &e, OP_SEND) ? -EACCES : 0;
@@ -280,7 +310,11 @@ int BPF_PROG(socket_recvmsg, struct socket *sock)
 
 	if (rc <= 0)
 		return rc < 0 ? -EACCES : 0;
-	if (!sk || !is_inet(sk->__sk_common.skc_family) || covered(l, sk))
+	if (!sk || covered(l, sk))
+		return 0;
+	if (bars_socket(l, sk, OP_RECV))
+		return -EACCES;
+	if (!is_inet(sk->__sk_common.skc_family) || of_kernel(sk))
 		return 0;
 	return judge_peer(l, sk, OP_RECV) ? -EACCES : 0;
 }
@@ -357,15 +391,26 @@ int BPF_PROG(socket_accept, struct socket *sock)
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
-/* Mark a Unix socket as the session's, for `to: self`. */
-static __always_inline void own_socket(struct label *l, struct sock *sk)
+/* Mark a Unix socket as the session's: it may be passed on in it, and `to: self` connects to it. */
+static __always_inline void own_socket(struct sock *sk, __u64 session, __u32 agent)
 {
 	struct sock_info *info = bpf_sk_storage_get(&socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
 	if (info) {
-		info->session = l->session;
-		info->agent = l->agent;
+		info->session = session;
+		info->agent = agent;
 	}
+}
+
+SEC("lsm/socket_post_create")
+int BPF_PROG(socket_post_create, struct socket *sock, int family, int type, int protocol, int kern)
+{
+	struct sock *sk = sock->sk;
+	struct label *l;
+
+	if (family == AF_UNIX && !kern && sk && enter(&l) > 0)
+		own_socket(sk, l->session, l->agent);
+	return 0;
 }
 
 /* TCP is judged when it listens; a client may bind any port to send from. */
@@ -381,8 +426,8 @@ int BPF_PROG(socket_bind, struct socket *sock, struct sockaddr *address, int add
 		return rc < 0 ? -EACCES : 0;
 	if (!sk)
 		return 0;
-	if (sk->__sk_common.skc_family == AF_UNIX)
-		own_socket(l, sk);
+	if (sk->__sk_common.skc_family == AF_UNIX)	/* one from before the session may have no owner yet */
+		own_socket(sk, l->session, l->agent);
 	if (!is_inet(sk->__sk_common.skc_family) || sk->sk_protocol == IPPROTO_TCP)
 		return 0;
 	e.protocol = sk->sk_protocol;
@@ -459,12 +504,17 @@ static __always_inline int judge_unix(struct label *l, struct sock *other)
 	return a.verdict == VERDICT_DENY ? -EACCES : 0;
 }
 
+/* What a session's listener accepts is the session's, whoever connects. */
 SEC("lsm/unix_stream_connect")
 int BPF_PROG(unix_stream_connect, struct sock *sock, struct sock *other, struct sock *newsk)
 {
+	struct sock_info *listener = bpf_sk_storage_get(&socks, other, 0, 0);
 	struct label *l;
-	int rc = enter(&l);
+	int rc;
 
+	if (listener)
+		own_socket(newsk, listener->session, listener->agent);
+	rc = enter(&l);
 	if (rc <= 0)
 		return rc < 0 ? -EACCES : 0;
 	return judge_unix(l, other) ? -EACCES : 0;

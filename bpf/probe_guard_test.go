@@ -55,6 +55,14 @@ func guardProbes() map[string]operation {
 			_, err = unix.PidfdGetfd(pidfd, 0, 0)
 			return "", err
 		},
+		"terminal": func(func(int) string) (string, error) {
+			master, slave, path, err := newTerminal()
+			return fmt.Sprint(master, " ", slave, " ", path), err
+		},
+		"setsid": func(func(int) string) (string, error) {
+			_, err := unix.Setsid()
+			return "", err
+		},
 		"sqpoll": func(func(int) string) (string, error) {
 			params := [30]uint32{2: 2} // IORING_SETUP_SQPOLL
 			_, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 4, uintptr(unsafe.Pointer(&params)), 0)

@@ -51,6 +51,14 @@ func netProbes() map[string]operation {
 			n, _, err := unix.Recvfrom(number(arg(0)), b, 0)
 			return string(b[:max(n, 0)]), err
 		},
+		// Passes an open file on by a Unix socket, and takes one.
+		"give": func(arg func(int) string) (string, error) {
+			return "", unix.Sendmsg(number(arg(0)), []byte("x"), unix.UnixRights(number(arg(1))), nil, 0)
+		},
+		"take": func(arg func(int) string) (string, error) {
+			fd, err := takeDescriptor(number(arg(0)))
+			return fmt.Sprint(fd), err
+		},
 		"setsockopt": func(arg func(int) string) (string, error) {
 			return "", unix.SetsockoptString(number(arg(0)), number(arg(1)), number(arg(2)), arg(3))
 		},
@@ -169,6 +177,24 @@ func control(kind string) []byte {
 		return message(unix.IPPROTO_IPV6, unix.IPV6_DSTOPTS, []byte{0, 0, 1, 4, 0, 0, 0, 0})
 	}
 	panic("no control data " + kind)
+}
+
+// takeDescriptor receives one; EACCES: the message came without it.
+func takeDescriptor(from int) (int, error) {
+	b, control := make([]byte, 1), make([]byte, unix.CmsgSpace(4))
+	_, n, _, _, err := unix.Recvmsg(from, b, control, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		return -1, err
+	}
+	messages, err := unix.ParseSocketControlMessage(control[:n])
+	if err != nil || len(messages) == 0 {
+		return -1, unix.EACCES
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) == 0 {
+		return -1, unix.EACCES
+	}
+	return fds[0], nil
 }
 
 func sourceRoute() string { return "\x83\x07\x04\x7f\x00\x00\x09\x00" }

@@ -292,6 +292,8 @@ func reasonText(reason string) string {
 		return "the kernel could not look at it"
 	case "wider":
 		return "under the new name the same file could be used for more than under the old one"
+	case "terminal":
+		return "the terminal is neither one that the session made nor the one that it was started in"
 	case "device":
 		return "sessions cannot make device nodes, nor open this one"
 	case "socket":

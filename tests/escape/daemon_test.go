@@ -36,7 +36,7 @@ func daemonTechniques() []technique {
 		}).launched(),
 		turn("daemon-memory", "write the daemon's memory", "ptrace_access_check, file_open", "ptrace privilege process %DAEMON% | open", func(f *field) error {
 			return poke(fmt.Sprintf("/proc/%d/mem", f.Daemon))
-		}),
+		}).launched(), // it has more capabilities than the session
 		turn("daemon-oom", "have the daemon killed first for memory", "file_open", "open", func(f *field) error {
 			return scrawl(fmt.Sprintf("/proc/%d/oom_score_adj", f.Daemon), "0")
 		}),
@@ -46,7 +46,7 @@ func daemonTechniques() []technique {
 		}),
 		turn("daemon-starve", "the lowest priority for the daemon", "task_setnice, task_setscheduler", "schedule privilege process %DAEMON% | capability privilege", func(f *field) error {
 			return unix.Setpriority(unix.PRIO_PROCESS, f.Daemon, 0)
-		}),
+		}).launched(),
 		file("state-read", "read the daemon's state", builtin+"%STATE%", "%STATE%/policies"),
 		turn("state-write", "write the log", "file_open", builtin+"%STATE%", func(f *field) error { return poke(f.State + "/log/events.jsonl") }),
 		turn("state-remove", "delete the policies", "path_unlink", "unlink builtin %STATE%", func(f *field) error {

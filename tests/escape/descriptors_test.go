@@ -55,7 +55,7 @@ func (f *field) with(name string, use func(fd int) error) error {
 
 // The test starts workers with what it would be wrong to inherit.
 func inheritedNames() []string {
-	return []string{"file", "directory", "connected", "socket", "detached", "lazy", "ring", "polled", "map", "near", "listener", "unix"}
+	return []string{"file", "directory", "connected", "socket", "detached", "lazy", "ring", "polled", "map", "near", "listener", "unix", "packet"}
 }
 
 // inherited returns the descriptor that every worker is started with, and that
@@ -108,7 +108,12 @@ func descriptorTechniques() []technique {
 		received("ring", "an io_uring, and open a file by it", "ring", "open default %DIR%/secret/f", useRing),
 		received("polled-ring", "an io_uring that a thread of the kernel serves", "polled", "ring privilege", useRing),
 		received("listener", "a listening socket, and accept", "listener", "accept", func(_ *field, fd int) error { return accepts(fd) }),
-		received("unix", "a Unix socket that is connected where the session may not", "unix", "send", func(_ *field, fd int) error { return echoes(fd) }),
+		received("unix", "a Unix socket that is connected where the session may not", "unix", "receive socket", func(_ *field, fd int) error { return echoes(fd) }),
+		received("packet", "a packet socket, and send below IP", "packet", "receive socket", func(_ *field, fd int) error { return sendFrame(fd) }),
+		received("terminal", "the keyboard of a terminal outside (its master)", "terminal", "receive terminal", func(_ *field, fd int) error {
+			_, err := unix.Write(fd, []byte("x"))
+			return err
+		}),
 		received("map", "a BPF map, and write to it", "map", "bpf privilege", func(_ *field, fd int) error { return updateMap(fd) }),
 		kept("file", "an open file, and read", "file", "file_permission, the launcher", "read", read),
 		kept("directory", "an open directory, and open a file in it", "directory", "file_open", "open default %DIR%/secret/f", openIn),
@@ -132,6 +137,7 @@ func descriptorTechniques() []technique {
 		kept("polled-ring-file", "the same, served by a thread of the kernel", "polled", "the launcher", "read", readRing),
 		kept("listener", "a listening socket, and accept", "listener", "socket_accept", "accept", func(_ *field, fd int) error { return accepts(fd) }),
 		kept("unix", "a Unix socket that is connected where the session may not", "unix", "socket_sendmsg", "send", func(_ *field, fd int) error { return echoes(fd) }),
+		kept("packet", "a packet socket, and send below IP", "packet", "socket_sendmsg", "send socket", func(_ *field, fd int) error { return sendFrame(fd) }),
 		kept("map", "a BPF map, and write to it", "map", "bpf", "bpf privilege", func(_ *field, fd int) error { return updateMap(fd) }),
 	}
 	for i := range list {
@@ -140,6 +146,11 @@ func descriptorTechniques() []technique {
 		list[i].launch = list[i].launch || list[i].id == "received-map" // the filter refuses bpf()
 	}
 	return list
+}
+
+// sendFrame sends on the loopback interface by a packet socket.
+func sendFrame(fd int) error {
+	return unix.Sendto(fd, []byte("frame"), 0, &unix.SockaddrLinklayer{Protocol: 0x0008, Ifindex: 1}) // ETH_P_IP
 }
 
 // accepts takes a connection that waits on a listening socket.

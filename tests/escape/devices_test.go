@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"golang.org/x/sys/unix"
 )
+
+// ioctl is how requests to a terminal are recorded.
+const ioctl = "terminal privilege | capability privilege"
 
 // deviceTechniques reach devices.
 func deviceTechniques() []technique {
@@ -19,16 +23,15 @@ func deviceTechniques() []technique {
 			attack: func(f *field) error { return peek(f.expand(path)) }, neighbour: near,
 		}
 	}
-	terminal := func(id, title string, launch bool, seen string, do func(fd int) error) technique {
+	terminal := func(id, title string, do func(fd int) error) technique {
 		return technique{
-			id: id, title: title, hooks: "file_ioctl, capable", loose: true, root: true, launch: launch, basic: launch, seen: seen,
-			attack: func(f *field) error { return withTerminal(f, do) },
-			neighbour: func(f *field) error {
-				return withTerminal(f, func(fd int) error { _, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); return err })
+			id: id, title: title, hooks: "file_ioctl, capable", loose: true, root: true, launch: true, basic: true, seen: ioctl,
+			attack: func(*field) error { return withOwnTerminal(do) },
+			neighbour: func(*field) error {
+				return withOwnTerminal(func(fd int) error { _, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); return err })
 			},
 		}
 	}
-	const ioctl = "terminal privilege | capability privilege"
 	return []technique{
 		{
 			id: "mknod-block", title: "make a block device", hooks: "path_mknod", loose: true, root: true, seen: "mknod device %WORK%",
@@ -49,12 +52,12 @@ func deviceTechniques() []technique {
 		node("tunnel", "make network interfaces (/dev/net/tun)", "/dev/net/tun", ""),
 		node("fuse", "serve a file system (/dev/fuse)", "/dev/fuse", ""),
 		node("console", "open the console", "/dev/console", ""),
-		terminal("terminal-input", "type into a terminal outside (TIOCSTI)", true, ioctl, func(fd int) error {
+		terminal("terminal-input", "type into a terminal (TIOCSTI)", func(fd int) error {
 			b := []byte("x")
 			return call(unix.SYS_IOCTL, uintptr(fd), unix.TIOCSTI, pointer(&b[0]))
 		}),
 		{
-			id: "terminal-paste", title: "paste into a console (TIOCLINUX)", hooks: "file_open, file_ioctl, capable", loose: true, root: true, launch: true, seen: ioctl + " | open device /dev/tty1 | open builtin /dev/tty1",
+			id: "terminal-paste", title: "paste into a console (TIOCLINUX)", hooks: "file_open, file_ioctl, capable", loose: true, root: true, launch: true, seen: ioctl + " | open terminal /dev/tty1",
 			impossible: "the guest has no virtual console", attack: func(f *field) error {
 				fd, err := unix.Open("/dev/tty1", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 				if err != nil {
@@ -65,10 +68,10 @@ func deviceTechniques() []technique {
 				return call(unix.SYS_IOCTL, uintptr(fd), 0x541c, pointer(&paste))
 			},
 		},
-		terminal("terminal-discipline", "another line discipline for a terminal (TIOCSETD)", false, ioctl, func(fd int) error {
+		terminal("terminal-discipline", "another line discipline for a terminal (TIOCSETD)", func(fd int) error {
 			return unix.IoctlSetPointerInt(fd, unix.TIOCSETD, 0)
 		}),
-		terminal("terminal-console", "take the console's output (TIOCCONS)", false, ioctl, func(fd int) error {
+		terminal("terminal-console", "take the console's output (TIOCCONS)", func(fd int) error {
 			err := unless(call(unix.SYS_IOCTL, uintptr(fd), unix.TIOCCONS, 0), unix.EBUSY)
 			if console, none := unix.Open("/dev/console", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0); none == nil {
 				_ = call(unix.SYS_IOCTL, uintptr(console), unix.TIOCCONS, 0) // gives it back
@@ -76,12 +79,36 @@ func deviceTechniques() []technique {
 			}
 			return err
 		}),
-		terminal("terminal-take", "take a terminal from a session outside (TIOCSCTTY)", false, ioctl, func(fd int) error {
+		outside("terminal-read", "read from a terminal outside", func(fd int) error {
+			if err := unix.SetNonblock(fd, true); err != nil {
+				return err
+			}
+			_, err := unix.Read(fd, make([]byte, 1))
+			return unless(err, unix.EAGAIN) // nobody is typing
+		}),
+		outside("terminal-write", "write to a terminal outside", func(fd int) error {
+			_, err := unix.Write(fd, []byte("\r"))
+			return err
+		}),
+		outside("terminal-take", "take a terminal from a session outside (TIOCSCTTY)", func(fd int) error {
+			signal.Ignore(unix.SIGHUP) // which comes when its terminal goes
 			if _, err := unix.Setsid(); err != nil {
 				return fmt.Errorf("before the attack: %v", err)
 			}
 			return call(unix.SYS_IOCTL, uintptr(fd), unix.TIOCSCTTY, 1)
-		}).alone().because("the terminal is one that the session may open, and belongs to no session of the kernel's"),
+		}).alone(),
+	}
+}
+
+// outside does something with a terminal outside, which root and the ordinary user
+// may open.
+func outside(id, title string, do func(fd int) error) technique {
+	return technique{
+		id: id, title: title, hooks: "file_open", loose: true, seen: "open terminal %TTY%",
+		attack: func(f *field) error {
+			return withFileAs(f.TTY, unix.O_RDWR|unix.O_NOCTTY, do)
+		},
+		neighbour: func(*field) error { return withOwnTerminal(do) },
 	}
 }
 
@@ -91,10 +118,30 @@ func (t technique) alone() technique {
 	return t
 }
 
-func withTerminal(f *field, do func(fd int) error) error {
-	fd, err := unix.Open(f.TTY, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+// withOwnTerminal does something with a terminal that it makes.
+func withOwnTerminal(do func(fd int) error) error {
+	return withFileAs("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, func(master int) error {
+		path, err := slaveOf(master)
+		if err != nil {
+			return fmt.Errorf("make a terminal: %v", err)
+		}
+		return withFileAs(path, unix.O_RDWR|unix.O_NOCTTY, do)
+	})
+}
+
+// slaveOf unlocks a terminal and returns its path.
+func slaveOf(master int) (string, error) {
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		return "", err
+	}
+	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
+	return fmt.Sprint("/dev/pts/", n), err
+}
+
+func withFileAs(path string, flags int, do func(fd int) error) error {
+	fd, err := unix.Open(path, flags|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("before the attack: %v", err)
+		return err
 	}
 	defer unix.Close(fd)
 	return do(fd)

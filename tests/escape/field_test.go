@@ -181,7 +181,6 @@ func newField(t *testing.T, h *host) *field {
 	}
 	f.Pin = pinned[0]
 	f.disk(t)
-	f.TTY = terminal(t)
 	serveUnix(t, f)
 	f.decoys(t)
 	f.channels(t)

@@ -74,7 +74,7 @@ func ipcTechniques() []technique {
 		},
 		{
 			id: "daemon-lock", title: "wait for the daemon's lock, so that none can start again", hooks: "file_open, file_lock",
-			seen: "open builtin %SESSIONS% | lock", attack: func(f *field) error {
+			seen: "open builtin %SESSIONS% | kernel privilege", attack: func(f *field) error {
 				fd, err := unix.Open(f.Sessions, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 				if err != nil {
 					return err
@@ -86,11 +86,6 @@ func ipcTechniques() []technique {
 			neighbour: func(f *field) error {
 				return withFile(f.Work+"/notes", func(fd int) error { return unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB) })
 			},
-		},
-		{
-			id: "terminal-read", title: "read from a terminal outside", hooks: "file_open", root: true, seen: "open",
-			open:   "the policy lets root's sessions open pseudoterminals (preset runtime), and they have no other paths",
-			attack: func(f *field) error { return withTerminal(f, func(int) error { return nil }) },
 		},
 	}
 }

@@ -70,7 +70,7 @@ func kernel(t *testing.T) (series, release string) {
 
 // judge says what a run found of a technique, and why.
 func (r *run) judge(x *technique) (status, []string) {
-	free, notes := map[int]bool{}, []string(nil)
+	free, notes, stuck := map[int]bool{}, []string(nil), false
 	if r.impossible != nil {
 		free[0] = !r.impossible[x.id]
 	}
@@ -78,12 +78,17 @@ func (r *run) judge(x *technique) (status, []string) {
 	for _, a := range attempts {
 		if a.world.policy == "" {
 			free[a.world.uid] = a.attack.Done
+			stuck = stuck || a.attack.Stuck
 			if !a.attack.Done {
 				notes = append(notes, fmt.Sprintf("%s: %s", a.world.name(), a.attack.Text))
 			}
 		}
 	}
-	if !free[0] && !free[nobody] {
+	switch {
+	case free[0] || free[nobody]:
+	case stuck:
+		return broken, notes
+	default:
 		return impossible, notes
 	}
 	worst := stopped

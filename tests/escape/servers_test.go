@@ -130,6 +130,8 @@ func newGifts(t *testing.T, f *field) gifts {
 	polled, err := newRing(ringSQPoll)
 	must(t, err)
 	f.RingSQ, f.RingCQ = polled.sq, polled.cq
+	var master int
+	master, f.TTY = terminal(t)
 	file := open(f.Dir+"/secret/f", unix.O_RDWR)
 	must(t, ring.register(file))
 	must(t, polled.register(file))
@@ -137,6 +139,7 @@ func newGifts(t *testing.T, f *field) gifts {
 		"file": file, "directory": open(f.Dir+"/secret", unix.O_RDONLY|unix.O_DIRECTORY),
 		"near": open(f.Work+"/notes", unix.O_RDONLY), "connected": int(socket.Fd()), "socket": fresh, "detached": detached,
 		"lazy": lazyMount(t, f), "listener": pendingListener(t), "unix": connectedUnix(t, f), "ring": ring.fd, "polled": polled.fd, "map": newMap(t),
+		"packet": packetSocket(t), "terminal": master,
 	}
 	for _, name := range inheritedNames() {
 		f.extra = append(f.extra, os.NewFile(uintptr(g[name]), name))
@@ -219,16 +222,24 @@ func (f *field) disk(t *testing.T) {
 	}
 }
 
-// terminal returns the path of a pseudo-terminal that the test holds.
-func terminal(t *testing.T) string {
+// terminal makes a pseudoterminal that everybody may open; the master is the
+// test's.
+func terminal(t *testing.T) (master int, path string) {
 	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	must(t, err)
-	t.Cleanup(func() { master.Close() })
-	must(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	t.Cleanup(func() { unix.Close(master) })
+	path, err = slaveOf(master)
 	must(t, err)
-	path := fmt.Sprintf("/dev/pts/%d", n)
 	must(t, os.Chmod(path, 0o666))
-	return path
+	return master, path
+}
+
+// packetSocket returns one that sees and sends whole frames.
+func packetSocket(t *testing.T) int {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	must(t, err)
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
 }

@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ type answer struct {
 	Done       bool          // it succeeded
 	Errno      syscall.Errno // how it failed, if that has a number
 	Held       bool          // it failed in a way that only being denied explains
+	Stuck      bool          // it took too long, and was given up
 	Text       string        // the failure in words
 	Began, End uint64        // boot time, ns
 }
@@ -141,7 +143,7 @@ func (f *field) carryOut(o order) (a answer) {
 	select {
 	case a = <-done:
 	case <-time.After(patience):
-		a = answer{Text: "it never ended"}
+		a = answer{Stuck: true, Text: "it never ended"}
 	}
 	a.Began, a.End = began, bootTime()
 	return a
@@ -196,7 +198,8 @@ func (f *field) spawn(t *technique, o order) answer {
 	if err := c.Start(); err != nil {
 		return toAnswer(t, err)
 	}
-	timer := time.AfterFunc(patience/2, func() { c.Process.Kill() })
+	var stuck atomic.Bool
+	timer := time.AfterFunc(patience*3/4, func() { stuck.Store(true); c.Process.Kill() })
 	defer timer.Stop()
 	err = c.Wait()
 	if err == nil && out.Len() == 0 {
@@ -206,7 +209,7 @@ func (f *field) spawn(t *technique, o order) answer {
 	if json.Unmarshal(out.Bytes(), &a) != nil {
 		a = toAnswer(t, fmt.Errorf("its process: %w", err))
 		if status, ok := c.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			a.Text = "its process was killed by " + status.Signal().String()
+			a.Text, a.Stuck = "its process was killed by "+status.Signal().String(), stuck.Load()
 		}
 	}
 	return a
