@@ -32,6 +32,10 @@ type Config struct {
 	AdminGroup string `yaml:"adminGroup"` // its members may do what root may on admin.sock; "": root alone
 	Canary     string `yaml:"canary"`     // how often it is tried whether what must be denied is: 100ms to 1m; "off": never
 
+	// MaxProcesses is how many processes and threads all sessions together may have,
+	// and each half as many; 0: three quarters of what the host can have.
+	MaxProcesses uint32 `yaml:"maxProcesses"`
+
 	// Launch lets the members of groups start sessions of named agents.
 	Launch []LaunchRule `yaml:"launch"`
 

@@ -50,6 +50,7 @@ type Daemon struct {
 	parent  *cgroup.Parent
 	watcher *cgroup.Watcher
 	lsm     error // why LSM programs can't enforce here; nil: they do
+	limited error // why sessions can take all processes; nil: they can't
 	kernel  *bpf.Enforcer
 	reader  *bpf.Reader
 	folds   folds
@@ -175,6 +176,9 @@ func (d *Daemon) openKernel() (err error) {
 	if err := d.claim(claimCgroup(d.parent.Path)); err != nil {
 		return err
 	}
+	if d.limited = d.limitProcesses(); d.limited != nil {
+		d.log.Warn("sessions can take all processes that the host can have", "reason", d.limited)
+	}
 	if d.watcher, err = cgroup.NewWatcher(); err != nil {
 		return err
 	}
@@ -218,6 +222,20 @@ func (d *Daemon) openKernel() (err error) {
 		d.log.Warn("basic tier: not all of a policy can be enforced on this host", "reason", d.lsm)
 	}
 	return nil
+}
+
+// limitProcesses keeps sessions that fork without end from taking what the daemon
+// and the rest of the host need. No session has more than half of what all have.
+func (d *Daemon) limitProcesses() error {
+	all := int(d.o.Config.MaxProcesses)
+	if all == 0 {
+		most, err := cgroup.HostProcesses()
+		if err != nil {
+			return err
+		}
+		all = most / 4 * 3
+	}
+	return d.parent.LimitProcesses(all, max(all/2, 1))
 }
 
 // claim keeps what was claimed for the daemon's life.

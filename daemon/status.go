@@ -45,7 +45,11 @@ func (d *Daemon) probes() []*controlv1.Probe {
 	case d.kernel.Adopted():
 		adopted.Result = "adopted from an earlier life of the daemon, without a gap"
 	}
-	return []*controlv1.Probe{lsm, cgroups, adopted, d.liveProbe()}
+	processes := &controlv1.Probe{Name: "process limit", Ok: d.limited == nil, Result: "a session that forks without end leaves others some"}
+	if d.limited != nil {
+		processes.Result, processes.Remedy = d.limited.Error(), "use a unified cgroup v2 hierarchy (systemd.unified_cgroup_hierarchy=1)"
+	}
+	return []*controlv1.Probe{lsm, cgroups, adopted, processes, d.liveProbe()}
 }
 
 // Status implements AdminService.

@@ -2,12 +2,15 @@
 
 package tests
 
-import "testing"
+import (
+	"fmt"
+	"testing"
+)
 
 // TestSystem runs what can share one daemon: starting one costs a guest long.
 // The order matters only where it is said.
 func TestSystem(t *testing.T) {
-	h := newHost(t, options{})
+	h := newHost(t, options{config: fmt.Sprintf("maxProcesses: %d\n", maxProcesses)})
 	for _, part := range []struct {
 		name string
 		test func(*testing.T, *host)
@@ -18,6 +21,7 @@ func TestSystem(t *testing.T) {
 		{"grants", testGrants},
 		{"adopt", testAdopt},
 		{"lifecycle", testLifecycle},
+		{"processes", testProcesses},
 		{"upgrade", testUpgrade},
 		{"other daemons", testOthers},
 		{"cgroup", testCgroup},

@@ -53,6 +53,7 @@ type Parent struct {
 	Path  string // directory
 	Level uint32 // depth of its children below the hierarchy's root
 	root  string
+	each  int // processes that a child may have; 0: as many as the host
 }
 
 // Open makes the parent cgroup NAME (a path below the hierarchy's root) if it
@@ -87,6 +88,11 @@ func (p *Parent) Make(name string) (*Group, error) {
 	path := filepath.Join(p.Path, name)
 	if err := os.Mkdir(path, 0o755); err != nil {
 		return nil, fmt.Errorf("make the session's cgroup: %w", err)
+	}
+	if p.each > 0 {
+		if err := limit(path, p.each); err != nil {
+			return nil, errors.Join(err, os.Remove(path))
+		}
 	}
 	return p.Child(name)
 }

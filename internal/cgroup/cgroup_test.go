@@ -32,6 +32,46 @@ func TestFindRoot(t *testing.T) {
 	}
 }
 
+// Where there is no controller that is told, and children are made all the same.
+func TestLimitProcesses(t *testing.T) {
+	base := kerneltest.Cgroup(t)
+	parent, err := Open(filepath.Base(base))
+	if err != nil {
+		t.Fatal(err)
+	}
+	most, err := HostProcesses()
+	if err != nil || most < 100 {
+		t.Fatalf("the host can have %d processes: %v", most, err)
+	}
+	controllers, err := os.ReadFile(filepath.Join(parent.root, "cgroup.controllers"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{base: "40\n"}
+	if err := parent.LimitProcesses(40, 20); slices.Contains(strings.Fields(string(controllers)), "pids") {
+		if err != nil {
+			t.Fatal(err)
+		}
+	} else if !errors.Is(err, ErrNoLimit) {
+		t.Fatalf("without a controller: %v", err)
+	} else {
+		want = nil
+	}
+	group, err := parent.Make("s-limited")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer group.Remove()
+	if want != nil {
+		want[group.Path] = "20\n"
+	}
+	for path, limit := range want {
+		if got, err := os.ReadFile(filepath.Join(path, "pids.max")); string(got) != limit || err != nil {
+			t.Errorf("%s: %q, %v, want %q", path, got, err, limit)
+		}
+	}
+}
+
 func TestOpenNeedsAName(t *testing.T) {
 	for _, name := range []string{"", "/", "..", "a/../.."} {
 		if p, err := Open(name); err == nil {

@@ -47,6 +47,11 @@ func daemonTechniques() []technique {
 		turn("daemon-starve", "the lowest priority for the daemon", "task_setnice, task_setscheduler", "schedule privilege process %DAEMON% | capability privilege", func(f *field) error {
 			return unix.Setpriority(unix.PRIO_PROCESS, f.Daemon, 0)
 		}).launched(),
+		{
+			id: "daemon-starve-processes", title: "leave the daemon no process to start (fork without end)", hooks: "pids.max of the session's cgroup", loose: true, process: true, basic: true,
+			unrecorded: "the kernel says that it is out of processes", attack: func(*field) error { return forkOften(maxProcesses / 2) },
+			neighbour: func(*field) error { return forkOften(10) },
+		},
 		file("state-read", "read the daemon's state", builtin+"%STATE%", "%STATE%/policies"),
 		turn("state-write", "write the log", "file_open", builtin+"%STATE%", func(f *field) error { return poke(f.State + "/log/events.jsonl") }),
 		turn("state-remove", "delete the policies", "path_unlink", "unlink builtin %STATE%", func(f *field) error {
@@ -133,6 +138,34 @@ func refusedBy(err error) error {
 	switch connect.CodeOf(err) {
 	case connect.CodePermissionDenied, connect.CodeUnauthenticated:
 		return fmt.Errorf("%w: %v", unix.EPERM, err)
+	}
+	return err
+}
+
+// forkOften has some processes at once, until it returns.
+func forkOften(n int) (err error) {
+	var children []int
+	for len(children) < n && err == nil {
+		pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+		switch {
+		case errno == unix.EAGAIN:
+			err = fmt.Errorf("%w: %d processes: %v", errHeld, len(children), errno)
+		case errno != 0:
+			err = errno
+		case pid == 0:
+			for { // nothing of the runtime's: the child has one thread of it
+				unix.RawSyscall(unix.SYS_PAUSE, 0, 0, 0)
+			}
+		default:
+			children = append(children, int(pid))
+		}
+	}
+	for _, pid := range children {
+		err = errors.Join(err, unix.Kill(pid, unix.SIGKILL))
+	}
+	for _, pid := range children {
+		_, wait := unix.Wait4(pid, nil, 0, nil)
+		err = errors.Join(err, wait)
 	}
 	return err
 }

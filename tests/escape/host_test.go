@@ -63,6 +63,9 @@ func eventually(limit time.Duration, f func() bool) bool {
 	}
 }
 
+// maxProcesses is what all sessions may have; one has half.
+const maxProcesses = 1200
+
 // newHost starts a daemon, and takes all of it off the guest when the test ends.
 func newHost(t *testing.T, tier string) *host {
 	t.Helper()
@@ -77,8 +80,8 @@ func newHost(t *testing.T, tier string) *host {
 		dir: dir, name: name, state: filepath.Join(dir, "state"), pins: "/sys/fs/bpf/" + name, bin: bin,
 		config: filepath.Join(dir, "bailiffd.yaml"), socket: filepath.Join(dir, "run", "admin.sock"), log: &logBuffer{},
 	}
-	config := fmt.Sprintf("stateDir: %s\nrunDir: %s\npinDir: %s\ncgroup: %s\nmetrics: \"off\"\ntier: %s\n",
-		h.state, filepath.Dir(h.socket), h.pins, name, tier)
+	config := fmt.Sprintf("stateDir: %s\nrunDir: %s\npinDir: %s\ncgroup: %s\nmetrics: \"off\"\ntier: %s\nmaxProcesses: %d\n",
+		h.state, filepath.Dir(h.socket), h.pins, name, tier, maxProcesses)
 	must(t, os.WriteFile(h.config, []byte(config), 0o644))
 	h.process = h.daemon()
 	h.process.Stdout, h.process.Stderr = h.log, h.log

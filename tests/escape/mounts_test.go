@@ -147,7 +147,7 @@ func namespaceTechniques() []technique {
 	enter := func(id, title, name string) technique {
 		return technique{
 			id: id, title: title, hooks: "ptrace_access_check, capable", loose: true, root: true, basic: true, launch: true, process: true,
-			seen: privilege + " | ptrace privilege", attack: func(f *field) error {
+			seen: privilege + " | ptrace privilege process %VICTIM%", attack: func(f *field) error {
 				fd, err := unix.Open(fmt.Sprintf("/proc/%d/ns/%s", f.victim().PID, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 				if err != nil {
 					return err
@@ -180,7 +180,7 @@ func namespaceTechniques() []technique {
 		enter("setns-net", "enter the network namespace of a process outside", "net"),
 		{
 			id: "setns-pidfd", title: "enter namespaces by a pidfd", hooks: "ptrace_access_check, capable", loose: true, root: true, basic: true, launch: true, process: true,
-			seen: privilege + " | ptrace privilege", attack: func(f *field) error {
+			seen: privilege + " | ptrace privilege process %VICTIM%", attack: func(f *field) error {
 				fd, err := unix.PidfdOpen(f.victim().PID, 0)
 				if err != nil {
 					return fmt.Errorf("before the attack: %v", err)
@@ -256,7 +256,7 @@ func taskTechniques() []technique {
 			iov := [2]uint64{o.Address &^ 4095, 4096}
 			return call(unix.SYS_PROCESS_MADVISE, uintptr(fd), pointer(&iov), 1, unix.MADV_COLD, 0)
 		}),
-		act("perf-task", "watch it (perf_event_open)", "perf_event_open, ptrace_access_check", "perf privilege | ptrace privilege | capability privilege", func(o outsider) error { return perf(o.PID) }),
+		act("perf-task", "watch it (perf_event_open)", "perf_event_open, ptrace_access_check", "perf privilege | ptrace privilege process %VICTIM% | capability privilege", func(o outsider) error { return perf(o.PID) }),
 	}
 }
 
