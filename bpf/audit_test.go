@@ -62,7 +62,7 @@ func TestAudit(t *testing.T) {
 }
 
 // counted sums what an agent's verdicts were.
-func (k *kernel) counted(t *testing.T, agent uint32, kind, verdict string) (n, dropped uint64) {
+func (k *kernel) counted(t *testing.T, agent string, kind, verdict string) (n, dropped uint64) {
 	t.Helper()
 	counts, drops, err := k.Counts()
 	if err != nil {
@@ -82,12 +82,12 @@ func TestDropped(t *testing.T) {
 	root := kerneltest.TmpfsDir(t)
 	touch(root+"/w/f", root+"/f")
 	s := k.start(t, rules{files: []string{path("read", root+"/w")}})
-	before, droppedBefore := k.counted(t, s.info.Agent, "file", "deny")
+	before, droppedBefore := k.counted(t, testSubject, "file", "deny")
 	const tries = 3000
 	if got := s.allowed("many", tries, root+"/f#", "w creat").Value; got != "3000" {
 		t.Errorf("%s of %d opens were denied", got, tries)
 	}
-	after, dropped := k.counted(t, s.info.Agent, "file", "deny")
+	after, dropped := k.counted(t, testSubject, "file", "deny")
 	if after-before != tries {
 		t.Errorf("%d denials were counted, want %d", after-before, tries)
 	}
@@ -96,14 +96,14 @@ func TestDropped(t *testing.T) {
 	if dropped == 0 || told == 0 || told+int(dropped) != tries {
 		t.Errorf("%d events told and %d dropped of %d", told, dropped, tries)
 	}
-	allowedBefore, _ := k.counted(t, s.info.Agent, "file", "allow")
+	allowedBefore, _ := k.counted(t, testSubject, "file", "allow")
 	s.allowed("many", 100, root+"/w/f", "r")
-	if after, _ := k.counted(t, s.info.Agent, "file", "allow"); after-allowedBefore != 100 {
+	if after, _ := k.counted(t, testSubject, "file", "allow"); after-allowedBefore != 100 {
 		t.Errorf("%d opens were counted, want 100", after-allowedBefore)
 	}
-	execs, _ := k.counted(t, s.info.Agent, "exec", "allow")
+	execs, _ := k.counted(t, testSubject, "exec", "allow")
 	s.allowed("execve", executable())
-	if after, _ := k.counted(t, s.info.Agent, "exec", "allow"); after-execs != 2 {
+	if after, _ := k.counted(t, testSubject, "exec", "allow"); after-execs != 2 {
 		t.Errorf("an exec and the mapping of its program count as %d", after-execs)
 	}
 }

@@ -3,9 +3,12 @@
 package bpf
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -49,4 +52,41 @@ func (r *Reader) acknowledge(position uint64) {
 		}
 		atomic.StoreUint64(&b.Read, told)
 	}
+}
+
+// forget makes a number one that nobody has told anything under; nobody does.
+func (r *Reader) forget(number uint32) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return fmt.Errorf("clear the budget of agent %d: %w", number, os.ErrClosed)
+	}
+	*(*enforcerBudget)(unsafe.Pointer(&r.budgets[int(number)*budgetSize])) = enforcerBudget{}
+	return nil
+}
+
+// waitingAgents returns the numbers of those who have events in the ring that are
+// not committed.
+func (r *Reader) waitingAgents() (map[uint32]bool, error) {
+	r.mu.Lock() // nothing is committed meanwhile, so nothing is written over
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil, fmt.Errorf("look for events that wait: %w", os.ErrClosed)
+	}
+	agents, until := map[uint32]bool{}, time.Now().Add(time.Second)
+	for at := r.ring.consumer.Load(); at < r.ring.producer.Load(); {
+		sample, end, ok := r.ring.at(at)
+		if !ok { // whoever writes it can be at it since before
+			if time.Now().After(until) {
+				return nil, errors.New("look for events that wait: one of them is never done")
+			}
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		if offset := int(unsafe.Offsetof(enforcerEvent{}.Agent)); len(sample) >= offset+4 {
+			agents[binary.NativeEndian.Uint32(sample[offset:])] = true
+		}
+		at = end
+	}
+	return agents, nil
 }

@@ -4,6 +4,8 @@ package bpf
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -11,29 +13,30 @@ import (
 
 // Count is how many verdicts of a kind an agent got.
 type Count struct {
-	Agent         uint32
+	Agent         string // "": of agents that had their last session long ago, together
 	Kind, Verdict string
 	N             uint64
 }
 
-// Counts returns the verdicts of each agent, and the events each lost because
-// the ring was full, since the programs were loaded.
-func (e *Enforcer) Counts() (verdicts []Count, dropped map[uint32]uint64, err error) {
-	dropped = map[uint32]uint64{}
-	for _, agent := range e.Agents() {
-		var cpus []enforcerCounters
-		if err := e.maps[enforcerMapCounts].Lookup(agent, &cpus); err != nil {
-			return nil, nil, fmt.Errorf("read the counts of agent %d: %w", agent, err)
+// Counts returns the verdicts of each agent, and how many of its acts were not
+// told, for want of room in the ring or because it tells too much, since the
+// programs were loaded: whatever numbers it had. Verdicts under numbers that an
+// agent has no more are forgotten when this process ends.
+func (e *Enforcer) Counts() (verdicts []Count, dropped map[string]uint64, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	dropped = maps.Clone(e.past.dropped)
+	sums := maps.Clone(e.past.verdicts)
+	for agent, number := range e.agents {
+		now, err := e.countsOf(number)
+		if err != nil {
+			return nil, nil, err
 		}
-		var sum enforcerCounters
-		for i := range cpus {
-			sum.Dropped += cpus[i].Dropped
-			for j, n := range cpus[i].Verdicts {
-				sum.Verdicts[j] += n
-			}
-		}
-		dropped[agent] = sum.Dropped
-		for j, n := range sum.Verdicts {
+		dropped[agent] += now.Dropped
+		sums[agent] = sums[agent].plus(&now)
+	}
+	for agent, sum := range sums {
+		for j, n := range sum {
 			verdicts = append(verdicts, Count{
 				Agent: agent, N: n,
 				Kind:    name(kindNames(), j/int(enforcerVerdictVERDICT_COUNT)),
@@ -42,6 +45,59 @@ func (e *Enforcer) Counts() (verdicts []Count, dropped map[uint32]uint64, err er
 		}
 	}
 	return verdicts, dropped, nil
+}
+
+// countsOf returns what was counted under a number.
+func (e *Enforcer) countsOf(number uint32) (sum enforcerCounters, err error) {
+	var cpus []enforcerCounters
+	if err := e.maps[enforcerMapCounts].Lookup(number, &cpus); err != nil {
+		return sum, fmt.Errorf("read the counts of agent %d: %w", number, err)
+	}
+	for i := range cpus {
+		sum.Dropped += cpus[i].Dropped
+		sum.Verdicts = verdictSums(sum.Verdicts).plus(&cpus[i])
+	}
+	return sum, nil
+}
+
+// verdictSums are the verdicts of an agent, as enforcerCounters has them.
+type verdictSums [len(enforcerCounters{}.Verdicts)]uint64
+
+func (s verdictSums) plus(c *enforcerCounters) verdictSums {
+	for i, n := range c.Verdicts {
+		s[i] += n
+	}
+	return s
+}
+
+// past is what was counted of agents under numbers that they have no more.
+type past struct {
+	dropped  map[string]uint64 // acts that were not told; without those that have none
+	verdicts map[string]verdictSums
+	order    []string // of those in verdicts, the one that lost its number last is last
+}
+
+// maxPast bounds of how many agents without a number the verdicts are known apart.
+const maxPast = 1024
+
+func newPast() past {
+	return past{dropped: map[string]uint64{}, verdicts: map[string]verdictSums{}}
+}
+
+// add notes what was counted of an agent that loses its number; numbered are those
+// that have one, whose sums must not get smaller.
+func (p *past) add(agent string, c *enforcerCounters, numbered map[string]uint32) {
+	if c.Dropped > 0 {
+		p.dropped[agent] += c.Dropped
+	}
+	p.verdicts[agent] = p.verdicts[agent].plus(c)
+	p.order = append(slices.DeleteFunc(p.order, func(a string) bool { return a == agent }), agent)
+	idle := slices.DeleteFunc(slices.Clone(p.order), func(a string) bool { return numbered[a] != 0 })
+	for _, old := range idle[:max(len(idle)-maxPast, 0)] {
+		p.verdicts[""] = p.verdicts[""].plus(&enforcerCounters{Verdicts: p.verdicts[old]})
+		delete(p.verdicts, old)
+		p.order = slices.DeleteFunc(p.order, func(a string) bool { return a == old })
+	}
 }
 
 // MapUse is how full a map is.

@@ -94,7 +94,7 @@ func TestFlood(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dropped := after[s.info.Agent] - before[s.info.Agent]
+	dropped := after[testSubject] - before[testSubject]
 	if acts+dropped != times || told > times/2 {
 		t.Errorf("%d denials in %d events, and %d are counted as not told; want %d", acts, told, dropped, times)
 	}

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -134,74 +133,6 @@ func (e *Enforcer) writeAgent(number uint32, slot int, l *loaded) error {
 		return fmt.Errorf("write agent %d: %w", number, err)
 	}
 	return nil
-}
-
-// AgentNumber returns the number of an agent, giving it one that is judged by
-// the ruleset of subject if it has none.
-func (e *Enforcer) AgentNumber(agent, subject string) (uint32, error) {
-	e.NameAgent(agent)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	number, ok := e.agents[agent]
-	if !ok {
-		return 0, &CapacityError{What: "agents", Need: 1, Max: uint32(enforcerLimitsMAX_AGENTS) - 1}
-	}
-	if !e.unwritten[number] {
-		return number, nil
-	}
-	for slot := range 2 {
-		if err := e.writeAgent(number, slot, e.active[subject]); err != nil {
-			return 0, err
-		}
-	}
-	delete(e.unwritten, number)
-	return number, nil
-}
-
-// NameAgent gives an agent a number that the kernel does not know yet, until
-// AgentNumber is called, and tells whether it did: false where the agent has one,
-// or there is none left. A caller can write the number down in between; see
-// RestoreAgents.
-func (e *Enforcer) NameAgent(agent string) bool {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.agents[agent] != 0 {
-		return false
-	}
-	number := uint32(1)
-	for e.names[number] != "" || slices.Contains(e.strangers, number) {
-		number++
-	}
-	if number >= uint32(enforcerLimitsMAX_AGENTS) {
-		return false
-	}
-	e.agents[agent], e.names[number], e.unwritten[number] = number, agent, true
-	return true
-}
-
-// RestoreAgents tells which numbers agents had in an earlier life of the daemon.
-func (e *Enforcer) RestoreAgents(numbers map[string]uint32) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.agents = map[string]uint32{} // numbers is nil on a host where no session ever ran
-	maps.Copy(e.agents, numbers)
-	for agent, number := range numbers {
-		e.names[number] = agent
-	}
-}
-
-// AgentName returns the agent that has a number, or "".
-func (e *Enforcer) AgentName(number uint32) string {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e.names[number]
-}
-
-// Agents returns the numbers of all agents that have one.
-func (e *Enforcer) Agents() map[string]uint32 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return maps.Clone(e.agents)
 }
 
 // Generation returns the number of the set in force.

@@ -160,7 +160,7 @@ func TestAdopt(t *testing.T) {
 	}
 	check("adopted")
 	delete(agents, "spiffe://local/agent/stranger")
-	k.RestoreAgents(agents)
+	k.RestoreAgents(agents, nil)
 	if n, err := k.AgentNumber("spiffe://local/agent/new", testSubject); err != nil || n == s.info.Agent || n == stranger.info.Agent {
 		t.Errorf("a new agent has number %d, %v", n, err)
 	}

@@ -123,7 +123,7 @@ func TestInterruptedApply(t *testing.T) {
 			k.interrupt(t, compile(t, after.yaml())[0], point)
 			judged(name, point != switched)
 			_, agents := reload(t, k, func() { judged(name+", with nobody there", point != switched) })
-			k.RestoreAgents(agents)
+			k.RestoreAgents(agents, nil)
 			judged(name+", adopted", point != switched)
 			if got := k.use(t); got[enforcerMapEdges] != want[enforcerMapEdges] || got[enforcerMapPorts] == 0 {
 				t.Errorf("%s: adopted, %v are in use, and were %v", name, got, want)
@@ -148,7 +148,7 @@ func TestReturningTakesNoRoom(t *testing.T) {
 	var highest []uint32
 	for range 6 {
 		_, agents := reload(t, k, func() {})
-		k.RestoreAgents(agents)
+		k.RestoreAgents(agents, nil)
 		k.apply(t, r)
 		s.want(13, "connect", s.socketOf("stream", ""), "127.0.0.1:81")
 		free := k.rules.states.free
@@ -168,7 +168,7 @@ func TestInheritedHomes(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, agents := reload(t, k, func() {})
-	k.RestoreAgents(agents)
+	k.RestoreAgents(agents, nil)
 	delete(homes, 4095<<20)
 	if err := k.SetHomes(homes); err != nil {
 		t.Fatal(err)

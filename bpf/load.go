@@ -33,6 +33,8 @@ type Enforcer struct {
 	// numbers that agents had in an earlier life; they deny everything until
 	// RestoreAgents names them
 	strangers []uint32
+	leaving   map[uint32]bool // numbers that ReleaseAgents took, until GiveAgain
+	past      past
 	homes     map[uint32][]string
 	grants    grants
 	adopted   bool
@@ -152,6 +154,7 @@ func load(o Options, spec *ebpf.CollectionSpec, chosen programs, before *build, 
 func (e *Enforcer) start() error {
 	e.active, e.homes = map[string]*loaded{}, map[uint32][]string{}
 	e.agents, e.names, e.unwritten = map[string]uint32{}, map[uint32]string{}, map[uint32]bool{}
+	e.leaving, e.past = map[uint32]bool{}, newPast()
 	e.rules.init(e.maps)
 	e.grants.init(e.maps)
 	var fixed enforcerConstants

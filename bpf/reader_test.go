@@ -134,7 +134,7 @@ func TestRingWraps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dropped := int(after[s.info.Agent] - before[s.info.Agent])
+	dropped := int(after[testSubject] - before[testSubject])
 	if len(events)+dropped != fit+more || dropped < more {
 		t.Errorf("%d events were told and %d dropped, of %d", len(events), dropped, fit+more)
 	}

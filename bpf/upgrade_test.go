@@ -109,7 +109,7 @@ func (k *kernel) upgrade(t *testing.T, s *confined, trials []trial) {
 		t.Fatal(err)
 	}
 	mute = k.listen(t, tell)
-	next.RestoreAgents(agents)
+	next.RestoreAgents(agents, nil)
 	if err := next.RestoreGrants(before.grants.issued); err != nil {
 		t.Error(err)
 	}
@@ -212,7 +212,7 @@ func TestUpgradeInterrupted(t *testing.T) {
 		t.Helper()
 		check(when)
 		_, agents := reload(t, k, func() {})
-		k.RestoreAgents(agents)
+		k.RestoreAgents(agents, nil)
 		check("after " + when)
 		if !k.Retiring() {
 			t.Fatalf("after %s nothing is to be removed", when)
@@ -255,7 +255,7 @@ func TestUpgradeInterrupted(t *testing.T) {
 	again("the turn has come")
 	k.options.Version = ""
 	_, agents := reload(t, k, func() { check("back") })
-	k.RestoreAgents(agents)
+	k.RestoreAgents(agents, nil)
 	check("back")
 	if err := k.Retire(); err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func TestUpgradeInterrupted(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, agents = reload(t, k, func() {})
-	k.RestoreAgents(agents)
+	k.RestoreAgents(agents, nil)
 	check("after a pin was removed")
 	if err := k.Retire(); err != nil {
 		t.Fatal(err)
@@ -385,7 +385,7 @@ func TestUpgradeCapacity(t *testing.T) {
 	s := k.start(t, rules{network: []string{"{allow: connect, ip: 127.0.0.1, ports: [1-80]}"}})
 	had := k.maps[enforcerMapGlobs].MaxEntries()
 	_, agents := reload(t, k, func() {})
-	k.RestoreAgents(agents)
+	k.RestoreAgents(agents, nil)
 	notes := strings.Join(k.Notes(), "\n")
 	if now := k.maps[enforcerMapGlobs].MaxEntries(); now != had || !strings.Contains(notes, "globs keeps its capacity, ") {
 		t.Errorf("with a session there is room for %d, was for %d; it says %q", now, had, notes)

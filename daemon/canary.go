@@ -245,6 +245,8 @@ func (c *canaryRun) start() (err error) {
 func (d *Daemon) canaryAgents() (task, group uint32, err error) {
 	d.policies.apply.RLock() // as for a launch
 	defer d.policies.apply.RUnlock()
+	d.numbers.mu.Lock() // what they get they keep, see releaseNumbers
+	defer d.numbers.mu.Unlock()
 	if task, err = d.agentNumber(canaryTask); err != nil {
 		return 0, 0, err
 	}

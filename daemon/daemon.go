@@ -59,6 +59,7 @@ type Daemon struct {
 
 	policies policies
 	sessions sessions
+	numbers  numbers
 	live     live
 	grants   *grants
 	timer    *bootTimer // of the grants' deadlines
@@ -113,6 +114,7 @@ func Load(o Options) (generation uint64, err error) {
 func newDaemon(o Options) *Daemon {
 	d := &Daemon{o: o, log: o.Log, now: time.Now, started: time.Now(), flushed: make(chan struct{}, 2)}
 	d.sessions.byID, d.sessions.byNumber = map[string]*session{}, map[uint64]*session{}
+	d.numbers.held = map[string]int{}
 	return d
 }
 

@@ -127,7 +127,7 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 	})
 	if err != nil {
 		d.log.Error("a session could not be started", "agent", agent, "pid", peer.PID, "error", err)
-		return nil, connect.NewError(connect.CodeInternal, fmt.Errorf("the session could not be started: %w: see bailiffd's log", err))
+		return nil, launchError(err)
 	}
 	d.metrics.SessionsStarted.Inc()
 	d.recordStart(s, answer)
@@ -138,10 +138,11 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 // confine makes the session and has its processes enter: first the tables that
 // deny, then the processes.
 func (d *Daemon) confine(s *session, agent string, enter func(bpf.Session) error) (err error) {
-	number, err := d.agentNumber(agent)
+	number, done, err := d.holdNumber(agent)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if s.group, err = d.makeGroup(s.ID); err != nil {
 		return err
 	}
@@ -196,18 +197,6 @@ func (d *Daemon) degrade(answer *controlv1.LaunchResponse, r *policy.Ruleset, do
 	}
 	answer.Landlock = &controlv1.Landlock{Paths: paths}
 	return nil
-}
-
-// agentNumber returns the kernel's number of an agent. A new one is written down
-// first: a number that the kernel knows and nobody else would be used up.
-func (d *Daemon) agentNumber(agent string) (uint32, error) {
-	if d.kernel.NameAgent(agent) {
-		if err := d.saveSessions(); err != nil {
-			return 0, err
-		}
-	}
-	subject, _ := policy.SubjectFor(agent, d.policies.subjects)
-	return d.kernel.AgentNumber(agent, subject)
 }
 
 // recordStart writes the record of a session's start. It is in the log before the

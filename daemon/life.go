@@ -139,8 +139,7 @@ func (d *Daemon) untold() (map[string]uint64, error) {
 		return nil, err
 	}
 	lost := map[string]uint64{}
-	for number, n := range counts {
-		agent := d.kernel.AgentName(number)
+	for agent, n := range counts {
 		if n > d.dropped[agent] && !ownAgent(agent) {
 			lost[agent] = n - d.dropped[agent]
 		}

@@ -19,7 +19,7 @@ func (d *Daemon) restoreRules() error {
 		return err
 	}
 	if d.kernel.Adopted() {
-		d.kernel.RestoreAgents(stored.Agents)
+		d.kernel.RestoreAgents(stored.Agents, stored.Dropped)
 	}
 	var documents storedPolicies
 	if err := d.store.read(policiesFile, &documents); err != nil {
@@ -214,11 +214,13 @@ func (d *Daemon) clearTable(strangers map[uint64]bool) error {
 	for _, s := range running {
 		d.log.Warn("a session that runs was not in the kernel's table: its programs are not those that it was started under",
 			"session", s.ID, "agent", s.Agent)
-		number, err := d.agentNumber(s.Agent)
+		number, done, err := d.holdNumber(s.Agent)
 		if err != nil {
 			return err
 		}
-		if err := d.kernel.AddSession(bpf.Session{ID: s.Number, Agent: number, Cgroup: s.group.ID}); err != nil {
+		err = d.kernel.AddSession(bpf.Session{ID: s.Number, Agent: number, Cgroup: s.group.ID})
+		done()
+		if err != nil {
 			return err
 		}
 	}

@@ -74,6 +74,7 @@ const sessionsFile = "sessions"
 
 type storedSessions struct {
 	Agents   map[string]uint32
+	Dropped  map[string]uint64 // acts of agents that were not told, counted under numbers that they have no more
 	Sessions []sessionRecord
 }
 
@@ -185,7 +186,8 @@ func (d *Daemon) saveSessions() error {
 	d.sessions.saving.Lock()
 	defer d.sessions.saving.Unlock()
 	d.unsaved.Store(false)
-	err := d.store.write(sessionsFile, storedSessions{Agents: d.kernel.Agents(), Sessions: d.sessions.records()})
+	agents, dropped := d.kernel.Numbering()
+	err := d.store.write(sessionsFile, storedSessions{Agents: agents, Dropped: dropped, Sessions: d.sessions.records()})
 	if err != nil {
 		d.unsaved.Store(true)
 	}

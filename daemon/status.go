@@ -74,6 +74,10 @@ func (d *Daemon) Status(context.Context, *connect.Request[controlv1.StatusReques
 	return connect.NewResponse(answer), nil
 }
 
+// otherAgents is the name under which those are counted together that had their
+// last session so long ago that they are not known apart. It is no SPIFFE ID.
+const otherAgents = "others"
+
 // snapshot is what the metrics show of the kernel side.
 func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 	s := metrics.Snapshot{Sessions: map[string]int{}}
@@ -82,10 +86,13 @@ func (d *Daemon) snapshot() (metrics.Snapshot, error) {
 		return s, err
 	}
 	for _, c := range counts {
-		if ownAgent(d.kernel.AgentName(c.Agent)) {
+		if ownAgent(c.Agent) {
 			continue
 		}
-		s.Verdicts = append(s.Verdicts, metrics.Verdicts{Agent: d.kernel.AgentName(c.Agent), Kind: c.Kind, Verdict: c.Verdict, Count: c.N})
+		if c.Agent == "" {
+			c.Agent = otherAgents
+		}
+		s.Verdicts = append(s.Verdicts, metrics.Verdicts{Agent: c.Agent, Kind: c.Kind, Verdict: c.Verdict, Count: c.N})
 	}
 	latency, err := d.kernel.Latency()
 	if err != nil {
@@ -112,7 +119,7 @@ func (d *Daemon) droppedOf(agent string) uint64 {
 		d.log.Error("the counts cannot be read", "error", err)
 		return 0
 	}
-	return dropped[d.kernel.Agents()[agent]]
+	return dropped[agent]
 }
 
 // ready is what /readyz says.
