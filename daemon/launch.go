@@ -27,7 +27,7 @@ const (
 	maxTask    = 256
 	maxContext = 32
 	maxValue   = 1024
-	maxCommand = 4096 // bytes of it that are kept
+	maxCommand = 4096 // bytes of it that are kept; likewise of the descriptors handed on
 )
 
 // Launch confines its caller.
@@ -113,7 +113,7 @@ func (d *Daemon) launch(peer *control.Peer, agent string, m *controlv1.LaunchReq
 		return nil, connect.NewError(connect.CodeInternal, err)
 	}
 	s := &session{sessionRecord: sessionRecord{
-		Agent: agent, Task: m.Task, Context: m.Context, Command: shorten(m.Command),
+		Agent: agent, Task: m.Task, Context: m.Context, Command: shorten(m.Command), Kept: shorten(m.Kept),
 		PID: peer.PID, UID: uid, Started: d.now(), Tier: d.tier(),
 	}}
 	s.ID, s.Number = newID()
@@ -210,6 +210,9 @@ func (d *Daemon) recordStart(s *session, answer *controlv1.LaunchResponse) {
 		fields["adopted"] = "true"
 		fields["processes"], fields["killed"], fields["closed"] = fmt.Sprint(a.Processes), fmt.Sprint(a.Killed), fmt.Sprint(a.Closed)
 	}
+	if len(s.Kept) > 0 {
+		fields["descriptors"] = strings.Join(s.Kept, ", ")
+	}
 	if n := len(answer.Warnings); n > 0 {
 		fields["not_enforced"] = fmt.Sprintf("%d rules; see bailiff policy list", n)
 	}
@@ -227,7 +230,7 @@ func (d *Daemon) recordStart(s *session, answer *controlv1.LaunchResponse) {
 	})
 }
 
-// shorten keeps the first maxCommand bytes of a command.
+// shorten keeps the first maxCommand bytes of a command, in whole words.
 func shorten(command []string) []string {
 	left := maxCommand
 	for i, word := range command {

@@ -37,6 +37,7 @@ type sessionRecord struct {
 	Task     string
 	Context  map[string]string
 	Command  []string
+	Kept     []string // descriptors that were handed on: number and what it is
 	PID      int
 	UID      uint32
 	Started  time.Time

@@ -23,8 +23,8 @@ func confineCommand(*environment) *cobra.Command {
 		Use:                confineName,
 		Hidden:             true,
 		DisableFlagParsing: true,
-		RunE: func(*cobra.Command, []string) error {
-			return &exitError{code: launch.Confine()}
+		RunE: func(_ *cobra.Command, args []string) error {
+			return &exitError{code: launch.Confine(args)}
 		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,13 @@ environment, the variables that the policy drops are not handed on (by default
 those that look like secrets). BAILIFF_SESSION holds the session's id. Programs
 in a session can't gain privileges: sudo, su and the like do not work there.
 
+Open descriptors other than standard input, output and error are closed, but for
+those that --keep-fd names, which the command has under the same numbers. It may go
+on reading and writing through one whatever the policy says. What it opens by way
+of one is judged as ever; so are, on the full tier, mapping it as a program and
+whom a TCP or UDP socket connects to, sends to and hears. The basic tier hands no
+such socket on. The log says which descriptors a session was given.
+
 When it has ended, what it was denied is printed to standard error, with the
 policy lines that would have allowed it.
 
@@ -33,7 +41,8 @@ Exit status: that of the command, or
   127  the command was not found`
 
 const runExample = `  bailiff run --agent code-reviewer --task PR-17 -- python3 agent.py
-  sudo bailiff run --agent build --context ticket=CHG-12 -- make test`
+  sudo bailiff run --agent build --context ticket=CHG-12 -- make test
+  bailiff run --agent build --keep-fd 3 -- make -j4 all 3>build.status`
 
 // launcher runs a command to its end: launch.Run, or a test's.
 type launcher func(launch.Options) (launch.Status, error)
@@ -45,7 +54,7 @@ func runCommand(env *environment) *cobra.Command {
 // runCommandWith ends the process by die after a command that a signal killed.
 func runCommandWith(env *environment, start launcher, die func(launch.Status)) *cobra.Command {
 	o := launch.Options{Executable: "/proc/self/exe", Args: []string{"bailiff", confineName}}
-	var context []string
+	var context, keep []string
 	c := &cobra.Command{
 		Use:     "run --agent NAME|SPIFFE-ID [flags] -- COMMAND [ARGUMENT...]",
 		Short:   "Run a command confined, as a session of an agent",
@@ -57,12 +66,13 @@ func runCommandWith(env *environment, start launcher, die func(launch.Status)) *
 	c.Flags().StringVar(&o.Agent, "agent", "", "agent to run as: a name of the local trust domain, or a SPIFFE ID (required)")
 	c.Flags().StringVar(&o.Task, "task", "", "id of the task the session works on, for conditions and the log")
 	c.Flags().StringArrayVar(&context, "context", nil, "more about the task as KEY=VALUE; may be repeated")
+	c.Flags().StringArrayVar(&keep, "keep-fd", nil, "open descriptor N, from 3 to 1023, that the command has too; N,M and repeated for more")
 	c.Flags().StringVar(&o.User, "user", "", "run as this user; needs root")
 	c.Flags().BoolVarP(&o.Quiet, "quiet", "q", false, "don't print what was denied")
 	c.SetFlagErrorFunc(func(c *cobra.Command, err error) error { return notStarted(flagError(c, err)) })
 	c.RunE = func(c *cobra.Command, args []string) error {
 		o.Command = args
-		if err := complete(env, &o, context); err != nil {
+		if err := complete(env, &o, context, keep); err != nil {
 			return notStarted(err)
 		}
 		status, err := start(o)
@@ -90,7 +100,7 @@ func notStarted(err error) error {
 }
 
 // complete adds what is not a flag, and checks what is.
-func complete(env *environment, o *launch.Options, context []string) error {
+func complete(env *environment, o *launch.Options, context, keep []string) error {
 	if o.Agent == "" {
 		return usageError("`bailiff run` needs --agent: the name or SPIFFE ID that a policy is for (`bailiff policy list`)")
 	}
@@ -99,6 +109,9 @@ func complete(env *environment, o *launch.Options, context []string) error {
 	}
 	var err error
 	if o.Context, err = parseContext(context); err != nil {
+		return err
+	}
+	if o.Keep, err = parseDescriptors(keep); err != nil {
 		return err
 	}
 	o.AdminSocket = env.socket
@@ -126,4 +139,18 @@ func parseContext(pairs []string) (map[string]string, error) {
 		values[key] = value
 	}
 	return values, nil
+}
+
+// parseDescriptors reads lists of numbers, which the launcher judges.
+func parseDescriptors(lists []string) (numbers []int, err error) {
+	for _, list := range lists {
+		for text := range strings.SplitSeq(list, ",") {
+			n, err := strconv.Atoi(text)
+			if err != nil {
+				return nil, usageError("--keep-fd %q must be the number of an open descriptor, or several: N,M", list)
+			}
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers, nil
 }

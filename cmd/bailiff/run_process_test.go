@@ -58,12 +58,23 @@ func TestRunAsAProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "--socket", socket, "run", "--agent", "a", "--", "sh", "-c", "echo $BAILIFF_SESSION $BAILIFF_AGENT_SOCKET; exit 9")
+	cmd := exec.Command(self, "--socket", socket, "run", "--agent", "a", "--keep-fd", "4", "--",
+		"sh", "-c", "echo $BAILIFF_SESSION $BAILIFF_AGENT_SOCKET; cat <&4; exit 9")
 	cmd.Env = append(os.Environ(), asProgram+"=1", "SUDO_UID=", "BAILIFF_AGENT_SOCKET=")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, []byte("kept\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	cmd.ExtraFiles = []*os.File{nil, kept}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err = cmd.Run()
-	if want := "s-7 " + filepath.Dir(socket) + "/agent.sock\n"; cmd.ProcessState.ExitCode() != 9 || out.String() != want {
+	if want := "s-7 " + filepath.Dir(socket) + "/agent.sock\nkept\n"; cmd.ProcessState.ExitCode() != 9 || out.String() != want {
 		t.Errorf("%v, printed %q, want %q\n%s", err, out.String(), want, errs.String())
 	}
 	const summary = "bailiff: denied in session s-7:\n  read  /secret (3 times)\nbailiff: policy lines that would allow it:\n  files: [{path: /secret, allow: [read]}]\n"

@@ -32,12 +32,12 @@ func tryRun(t *testing.T, status launch.Status, failure error, args ...string) (
 
 func TestRunAsksTheLauncher(t *testing.T) {
 	asked, _, code, _ := tryRun(t, launch.Status{}, nil,
-		"--agent", "a", "--task", "T", "--context", "k=v=w", "--context", "l=", "--user", "u", "-q", "--", "prog", "--agent", "b", "--", "c")
+		"--agent", "a", "--task", "T", "--context", "k=v=w", "--context", "l=", "--user", "u", "--keep-fd", "7,3", "--keep-fd", "9", "-q", "--", "prog", "--agent", "b", "--", "c")
 	if asked == nil || code != 0 {
 		t.Fatalf("exit %d, asked %v", code, asked)
 	}
 	want := launch.Options{
-		Agent: "a", Task: "T", Context: map[string]string{"k": "v=w", "l": ""}, User: "u", Quiet: true,
+		Agent: "a", Task: "T", Context: map[string]string{"k": "v=w", "l": ""}, User: "u", Quiet: true, Keep: []int{7, 3, 9},
 		Command:     []string{"prog", "--agent", "b", "--", "c"},
 		AdminSocket: "/run/b/admin.sock", AgentSocket: "/run/b/agent.sock",
 		Executable: "/proc/self/exe", Args: []string{"bailiff", confineName},
@@ -79,6 +79,8 @@ func TestRunUsage(t *testing.T) {
 		{"--agent a --context k prog", "must be KEY=VALUE"},
 		{"--agent a --context =v prog", "must be KEY=VALUE"},
 		{"--agent a --context k=1 --context k=2 prog", "each key given once"},
+		{"--agent a --keep-fd 3,x prog", `--keep-fd "3,x" must be the number of an open descriptor`},
+		{"--agent a --keep-fd 3, prog", `--keep-fd "3," must be the number`},
 		{"--agnt a prog", "did you mean --agent?"},
 	} {
 		asked, _, code, stderr := tryRun(t, launch.Status{}, nil, strings.Fields(tt.line)...)

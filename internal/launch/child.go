@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"encoding/gob"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -27,8 +29,10 @@ type child struct {
 }
 
 // start runs the stub in this process group and session, on the same
-// standard descriptors, and gives it its order. The caller must be locked to a
-// thread that lives as long as the process: the child dies with it.
+// standard and kept descriptors, and gives it its order. The kept ones are closed
+// here, so that what is at their other ends notices when the command closes them.
+// The caller must be locked to a thread that lives as long as the process: the
+// child dies with it.
 func start(executable string, args, environ []string, o order) (*child, error) {
 	var orders, reports [2]int
 	if err := pipes(&orders, &reports); err != nil {
@@ -39,13 +43,17 @@ func start(executable string, args, environ []string, o order) (*child, error) {
 	defer orderWriter.Close()
 	// Not os/exec: asking an os.File for its descriptor makes a terminal or
 	// pipe that others share blocking, and who shares it would notice.
-	pid, err := syscall.ForkExec(executable, args, &syscall.ProcAttr{
+	orderAt, reportAt := freeNumbers(o.Kept)
+	pid, err := syscall.ForkExec(executable, append(slices.Clone(args), strconv.Itoa(orderAt), strconv.Itoa(reportAt)), &syscall.ProcAttr{
 		Env:   environ,
-		Files: []uintptr{0, 1, 2, uintptr(orders[0]), uintptr(reports[1])},
+		Files: childFiles(o.Kept, map[int]int{orderAt: orders[0], reportAt: reports[1]}),
 		Sys:   &syscall.SysProcAttr{PidFD: &c.pidfd},
 	})
 	unix.Close(orders[0])
 	unix.Close(reports[1])
+	for _, k := range o.Kept {
+		unix.Close(k.Number)
+	}
 	if err != nil {
 		c.reports.Close()
 		return nil, fmt.Errorf("start the launcher %s: %w", executable, err)
@@ -65,6 +73,23 @@ func start(executable string, args, environ []string, o order) (*child, error) {
 	// A stub that died early reads nothing: its status says more.
 	_, _ = orderWriter.Write(message.Bytes())
 	return c, nil
+}
+
+// childFiles says which descriptor of ours each number of the child's is. The kept
+// ones must be among them: syscall.ForkExec may put its own on any number that is
+// not.
+func childFiles(list []kept, own map[int]int) []uintptr {
+	const closed = ^uintptr(0)
+	is := map[int]int{0: 0, 1: 1, 2: 2}
+	maps.Copy(is, own)
+	for _, k := range list {
+		is[k.Number] = k.Number
+	}
+	files := slices.Repeat([]uintptr{closed}, slices.Max(slices.Collect(maps.Keys(is)))+1)
+	for number, fd := range is {
+		files[number] = uintptr(fd)
+	}
+	return files
 }
 
 func pipes(pairs ...*[2]int) error {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -20,17 +21,38 @@ import (
 )
 
 // Confine is the stub: it turns this process into the command that the parent
-// ordered, confined. It must be called on the process's first thread, with
-// nothing else going on. It returns only when that failed, with the status to
-// exit with; the parent says why.
-func Confine() int {
-	orders, reports := os.NewFile(orderDescriptor, "orders"), os.NewFile(reportDescriptor, "reports")
+// ordered, confined. Its arguments are those that Run adds to Options.Args. It must
+// be called on the process's first thread, with nothing else going on. It returns
+// only when that failed, with the status to exit with; the parent says why.
+func Confine(args []string) int {
 	var o order
-	if err := gob.NewDecoder(orders).Decode(&o); err != nil {
+	orderAt, reportAt, err := ownNumbers(args)
+	if err == nil {
+		err = gob.NewDecoder(os.NewFile(orderAt, "orders")).Decode(&o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bailiff: this command is for bailiff itself: use `bailiff run`")
 		return ExitFailed
 	}
-	enc := gob.NewEncoder(reports)
+	return o.confine(gob.NewEncoder(os.NewFile(reportAt, "reports")))
+}
+
+// ownNumbers reads the numbers of the descriptors that the stub reads one order
+// from, and writes its reports to.
+func ownNumbers(args []string) (orderAt, reportAt uintptr, err error) {
+	if len(args) != 2 {
+		return 0, 0, errors.New("two descriptors are needed")
+	}
+	var numbers [2]uint64
+	for i := range numbers {
+		n, parsed := strconv.ParseUint(args[i], 10, 16)
+		err = errors.Join(err, parsed)
+		numbers[i] = n
+	}
+	return uintptr(numbers[0]), uintptr(numbers[1]), err
+}
+
+func (o *order) confine(enc *gob.Encoder) int {
 	err := o.carryOut(func(session string) error { return enc.Encode(report{Session: session}) })
 	// When the parent is gone nobody is left to read it; the status remains.
 	_ = enc.Encode(report{Failure: err})
@@ -50,7 +72,7 @@ func (o *order) carryOut(joined func(session string) error) *Error {
 	if err := joined(session); err != nil {
 		return failure(ExitFailed, "report session %s: %v", session, err)
 	}
-	warnings, err := restrictTier(answer)
+	warnings, err := o.restrictTier(answer)
 	if err != nil {
 		return failure(ExitFailed, "confine session %s: %v", session, err)
 	}
@@ -81,7 +103,7 @@ func (o *order) prepare() error {
 	if err := checkStandard(); err != nil {
 		return err
 	}
-	if err := closeOnExec(); err != nil {
+	if err := closeOnExec(o.Kept); err != nil {
 		return err
 	}
 	if err := forbidCores(); err != nil {
@@ -123,7 +145,7 @@ func (o *order) launch(ctx context.Context, conn net.Conn) (*controlv1.LaunchRes
 		command[i] = strings.ToValidUTF8(word, "\uFFFD")
 	}
 	answer, err := client(conn).Launch(ctx, connect.NewRequest(&controlv1.LaunchRequest{
-		Agent: o.Agent, Task: o.Task, Context: o.Context, Command: command,
+		Agent: o.Agent, Task: o.Task, Context: o.Context, Command: command, Kept: describe(o.Kept),
 	}))
 	if err != nil {
 		return nil, refusal(o.Agent, err)
@@ -149,9 +171,12 @@ func (o *order) dieWithParent() error {
 
 // restrictTier does this process's own part of the tier. A tier that it doesn't
 // know, or one without its rules, is no reason to go on unrestricted.
-func restrictTier(answer *controlv1.LaunchResponse) (warnings []string, err error) {
+func (o *order) restrictTier(answer *controlv1.LaunchResponse) (warnings []string, err error) {
 	switch l := answer.GetLandlock(); {
 	case l != nil:
+		if err := unjudged(o.Kept); err != nil {
+			return nil, err
+		}
 		return restrictFiles(l)
 	case answer.GetTier() == "full":
 		return nil, nil

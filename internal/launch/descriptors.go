@@ -12,11 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// closeOnExec marks every descriptor but standard input, output and error: an
-// open file, ring or socket from before would stay outside what the session
-// may do. What this process opens later is marked when it is opened.
-func closeOnExec() error {
-	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err == nil {
+// closeOnExec marks every descriptor but standard input, output and error, and
+// those that were asked to be kept: an open file, ring or socket from before would
+// stay outside what the session may do. What this process opens later is marked
+// when it is opened.
+func closeOnExec(list []kept) error {
+	first := lowestKept
+	for _, k := range list {
+		if err := markRange(first, k.Number-1); err != nil {
+			return err
+		}
+		first = k.Number + 1
+	}
+	return markRange(first, math.MaxInt32)
+}
+
+// markRange marks the descriptors with these numbers, both included.
+func markRange(first, last int) error {
+	if first > last {
+		return nil
+	}
+	if err := unix.CloseRange(uint(first), uint(last), unix.CLOSE_RANGE_CLOEXEC); err == nil {
 		return nil
 	}
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -24,7 +40,7 @@ func closeOnExec() error {
 		return fmt.Errorf("list open descriptors: %w", err)
 	}
 	for _, e := range entries {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd >= first && fd <= last {
 			unix.CloseOnExec(fd)
 		}
 	}

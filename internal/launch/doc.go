@@ -7,7 +7,7 @@
 // tells afterwards what was denied. The stub (Confine) becomes the command: it
 // opens the connection to the daemon itself, because the daemon labels the
 // process it finds at the other end of the socket, then gives up what a
-// session must not have (inherited descriptors, core dumps, capabilities that its
+// session must not have (inherited descriptors but the kept ones, core dumps, capabilities that its
 // policies don't name, system calls that have no place in an agent), and execs.
 //
 // Both run on the first thread of their process: the kernel's label and the

@@ -35,6 +35,8 @@ const (
 	stubMode   = "__confine"
 	probeMode  = "__probe"
 	shellMode  = "__shell"
+
+	inheritedMode = "__inherited"
 )
 
 func TestMain(m *testing.M) {
@@ -46,9 +48,11 @@ func TestMain(m *testing.M) {
 	case parentMode:
 		beParent(os.Args[2])
 	case stubMode:
-		os.Exit(Confine())
+		os.Exit(Confine(os.Args[2:]))
 	case shellMode:
 		os.Exit(beShell(os.Args[2:]))
+	case inheritedMode:
+		os.Exit(inherited())
 	case probeMode:
 		os.Exit(probe(os.Args[2:]))
 	}

@@ -9,12 +9,6 @@ import (
 	"io"
 )
 
-// Descriptors of the stub beside standard input, output and error.
-const (
-	orderDescriptor  = 3 // the stub reads one order
-	reportDescriptor = 4 // the stub writes reports; the exec closes it
-)
-
 // order is what the parent tells the stub. It travels as gob, not JSON: words
 // of a command line are bytes and need not be UTF-8.
 type order struct {
@@ -24,6 +18,7 @@ type order struct {
 	Task        string
 	Context     map[string]string
 	Command     []string
+	Kept        []kept    // by number
 	Identity    *Identity // nil: stay who we are
 	Parent      int       // process id of the parent
 }

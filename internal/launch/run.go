@@ -22,6 +22,7 @@ type Options struct {
 	Command []string          // at least the program
 	User    string            // run as this user; empty: who called, also through sudo
 	Quiet   bool              // no summary of denials
+	Keep    []int             // inherited descriptors, 3 to 1023, that the command has under the same numbers; Run closes them here
 
 	AdminSocket string
 	AgentSocket string // told to the command
@@ -77,10 +78,14 @@ func (o *Options) order() (order, error) {
 	if err != nil {
 		return order{}, err
 	}
+	kept, err := inspectKept(o.Keep)
+	if err != nil {
+		return order{}, err
+	}
 	return order{
 		AdminSocket: o.AdminSocket, AgentSocket: o.AgentSocket,
 		Agent: o.Agent, Task: o.Task, Context: o.Context,
-		Command: o.Command, Identity: id, Parent: os.Getpid(),
+		Command: o.Command, Kept: kept, Identity: id, Parent: os.Getpid(),
 	}, nil
 }
 

@@ -83,6 +83,7 @@ type LaunchRequest struct {
 	Task          string                 `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	Context       map[string]string      `protobuf:"bytes,3,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	Command       []string               `protobuf:"bytes,4,rep,name=command,proto3" json:"command,omitempty"` // for the record; nothing is decided by it
+	Kept          []string               `protobuf:"bytes,5,rep,name=kept,proto3" json:"kept,omitempty"`       // descriptors handed on: number and what it is; for the record too
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -141,6 +142,13 @@ func (x *LaunchRequest) GetContext() map[string]string {
 func (x *LaunchRequest) GetCommand() []string {
 	if x != nil {
 		return x.Command
+	}
+	return nil
+}
+
+func (x *LaunchRequest) GetKept() []string {
+	if x != nil {
+		return x.Kept
 	}
 	return nil
 }
@@ -2693,12 +2701,13 @@ var File_internal_control_v1_control_proto protoreflect.FileDescriptor
 
 const file_internal_control_v1_control_proto_rawDesc = "" +
 	"\n" +
-	"!internal/control/v1/control.proto\x12\x12bailiff.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd9\x01\n" +
+	"!internal/control/v1/control.proto\x12\x12bailiff.control.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x01\n" +
 	"\rLaunchRequest\x12\x14\n" +
 	"\x05agent\x18\x01 \x01(\tR\x05agent\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12H\n" +
 	"\acontext\x18\x03 \x03(\v2..bailiff.control.v1.LaunchRequest.ContextEntryR\acontext\x12\x18\n" +
-	"\acommand\x18\x04 \x03(\tR\acommand\x1a:\n" +
+	"\acommand\x18\x04 \x03(\tR\acommand\x12\x12\n" +
+	"\x04kept\x18\x05 \x03(\tR\x04kept\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xa4\x03\n" +
