@@ -21,6 +21,7 @@ type descriptor struct {
 	link   string // in /proc, which leads to it
 	what   string // as that link shows it
 	flags  int    // of open(2)
+	slave  uint64 // device number of the pseudoterminal whose master it is; 0: it is none
 }
 
 // inode returns the inode of a socket; 0: it is none.
@@ -45,7 +46,7 @@ func descriptors(pid int) (list []descriptor, err error) {
 			f.what, err = os.Readlink(f.link)
 		}
 		if err == nil {
-			f.flags, err = openFlags(pid, entry.Name())
+			err = f.readInfo(pid)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("look at the open files of process %d: %w", pid, err)
@@ -55,18 +56,34 @@ func descriptors(pid int) (list []descriptor, err error) {
 	return list, nil
 }
 
-func openFlags(pid int, number string) (int, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%s", pid, number))
+// readInfo reads what is not in the link.
+func (f *descriptor) readInfo(pid int) error {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", pid, f.number))
 	if err != nil {
-		return 0, err
+		return err
 	}
+	found := false
 	for line := range strings.Lines(string(data)) {
-		if octal, ok := strings.CutPrefix(line, "flags:"); ok {
-			flags, err := strconv.ParseInt(strings.TrimSpace(octal), 8, 64)
-			return int(flags), err
+		name, value, _ := strings.Cut(line, ":")
+		switch value = strings.TrimSpace(value); name {
+		case "flags":
+			flags, err := strconv.ParseInt(value, 8, 64)
+			if err != nil {
+				return err
+			}
+			f.flags, found = int(flags), true
+		case "tty-index":
+			index, err := strconv.ParseUint(value, 10, 20)
+			if err != nil {
+				return err
+			}
+			f.slave = unix.Mkdev(ptyMajor, uint32(index))
 		}
 	}
-	return 0, fmt.Errorf("descriptor %s shows no flags", number)
+	if !found {
+		return fmt.Errorf("descriptor %d shows no flags", f.number)
+	}
+	return nil
 }
 
 // access returns the rights that reading and writing the file takes.
@@ -117,14 +134,4 @@ func (x *inspection) file(pid int, name string, f *descriptor) {
 		verdict, why = verdictNotCovered, "it is the terminal, which sessions keep"
 	}
 	x.note(pid, kindFile, name, verdict, why)
-}
-
-// isTerminal: a console, a serial line or a pseudo terminal.
-func isTerminal(link string) bool {
-	var st unix.Stat_t
-	if unix.Stat(link, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFCHR {
-		return false
-	}
-	major := unix.Major(st.Rdev)
-	return major == 4 || major == 5 || major >= 136 && major <= 143
 }

@@ -37,6 +37,8 @@ type inspection struct {
 	tree    *tree
 	devices map[uint64]bool // of mounted file systems
 	sockets socketTables
+	// device numbers of the pseudoterminals that control the tree, or that it made
+	terminals map[uint64]bool
 
 	report     []*controlv1.Predating
 	impossible []string     // why the tree cannot be adopted, whatever is killed
@@ -46,7 +48,7 @@ type inspection struct {
 
 // inspect looks at each process of a tree.
 func inspect(t *tree, r *policy.Ruleset) (*inspection, error) {
-	x := &inspection{ruleset: r, tree: t, forbidden: map[int]bool{}}
+	x := &inspection{ruleset: r, tree: t, forbidden: map[int]bool{}, terminals: map[uint64]bool{}}
 	var err error
 	if x.devices, err = mountedDevices(); err != nil {
 		return x, err
@@ -54,6 +56,9 @@ func inspect(t *tree, r *policy.Ruleset) (*inspection, error) {
 	open := map[int][]descriptor{}
 	for _, m := range t.members {
 		if open[m.pid], err = descriptors(m.pid); err != nil {
+			return x, err
+		}
+		if err := x.ownTerminals(m.pid, open[m.pid]); err != nil {
 			return x, err
 		}
 	}
@@ -206,7 +211,7 @@ func (x *inspection) object(link, path string, deleted bool, access policy.Acces
 	if err := unix.Stat(link, &there); err != nil {
 		return verdictKill, fmt.Sprintf("it cannot be looked at: %v", err)
 	}
-	if why := refusedDevice(&there); why != "" {
+	if why := x.refusedDevice(&there); why != "" {
 		return verdictKill, why
 	}
 	if deleted && there.Nlink == 0 || strings.HasPrefix(path, "/[aio]") {
@@ -226,19 +231,6 @@ func (x *inspection) object(link, path string, deleted bool, access policy.Acces
 		return verdictKill, "that path does not lead to it on this host, so none can be judged"
 	}
 	return x.path(path, access)
-}
-
-// refusedDevice: what the programs let nobody open, whatever its path.
-func refusedDevice(st *unix.Stat_t) string {
-	switch st.Mode & unix.S_IFMT {
-	case unix.S_IFBLK:
-		return "it is a block device, which no session may open"
-	case unix.S_IFCHR:
-		if minor := unix.Minor(st.Rdev); unix.Major(st.Rdev) == 1 && (minor == 1 || minor == 2 || minor == 4) {
-			return "it is the host's memory, which no session may open"
-		}
-	}
-	return ""
 }
 
 // mountedDevices returns the device numbers of what is mounted here.

@@ -25,6 +25,7 @@ const ticks = 100
 type stat struct {
 	state                  string
 	parent, group, session int
+	terminal               uint64 // that controls it; 0: none
 	flags                  uint64
 	threads                int
 	start                  uint64 // ticks since boot
@@ -63,7 +64,7 @@ func parseStat(text string) (s stat, err error) {
 	}
 	s = stat{
 		state: fields[0], parent: int(number(1)), group: int(number(2)), session: int(number(3)),
-		flags: number(6), threads: int(number(17)), start: number(19),
+		terminal: uint64(number(4)), flags: number(6), threads: int(number(17)), start: number(19),
 	}
 	return s, err
 }

@@ -24,8 +24,8 @@ import (
 )
 
 func TestParseStat(t *testing.T) {
-	s, err := parseStat("42 (a) b) c) S 7 40 39 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 99 1 2")
-	want := stat{state: "S", parent: 7, group: 40, session: 39, flags: 4194560, threads: 3, start: 99}
+	s, err := parseStat("42 (a) b) c) S 7 40 39 34819 -1 4194560 1 2 3 4 5 6 7 8 20 0 3 0 99 1 2")
+	want := stat{state: "S", parent: 7, group: 40, session: 39, terminal: 136<<8 | 3, flags: 4194560, threads: 3, start: 99}
 	if err != nil || s != want {
 		t.Errorf("%+v %v, want %+v", s, err, want)
 	}
