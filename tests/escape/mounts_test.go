@@ -274,12 +274,6 @@ func (t technique) missing(why string) technique {
 	return t
 }
 
-// because says why it isn't stopped.
-func (t technique) because(why string) technique {
-	t.open = why
-	return t
-}
-
 // launched says that the launcher's filter refuses it too.
 func (t technique) launched() technique {
 	t.launch = true
