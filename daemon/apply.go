@@ -3,7 +3,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -31,7 +30,7 @@ type storedDocument struct {
 	parsed *parsed // what Text says; nil: not parsed by this life of the daemon
 }
 
-// storedPolicies is the file "policies": what is to be in force.
+// storedPolicies is the file "policies", see policiesOnDisk: what is to be in force.
 type storedPolicies struct {
 	storedSet
 	Before storedSet   // what judged until then: events that wait in the ring can be of it
@@ -298,7 +297,7 @@ func (p *policies) merge(fresh []storedDocument, replace bool) storedPolicies {
 			merged.Documents = append(merged.Documents, s)
 		}
 	}
-	slices.SortFunc(merged.Documents, func(a, b storedDocument) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(merged.Documents, byName)
 	return merged
 }
 

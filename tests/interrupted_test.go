@@ -157,6 +157,6 @@ func tooBig(t *testing.T, now map[string]any) map[string]any {
 	big["AcceptDegraded"] = true
 	return map[string]any{
 		"Since": now["Since"].(float64) + 1000, "Documents": []any{big}, "Builtin": now["Builtin"],
-		"Before": map[string]any{"Since": now["Since"], "Documents": documents, "Builtin": now["Builtin"]},
+		"Before": map[string]any{"Since": now["Since"], "Builtin": now["Builtin"], "Without": []any{big["Name"]}, "With": documents},
 	}
 }
