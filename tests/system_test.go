@@ -30,6 +30,7 @@ func TestSystem(t *testing.T) {
 		{"boot", testBoot},
 		{"interrupted", testInterrupted},
 		{"capabilities", testCapabilities},
+		{"kept", testKept},
 		{"remove", testRemove},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.test(t, h) })

@@ -25,9 +25,9 @@ in a session can't gain privileges: sudo, su and the like do not work there.
 Open descriptors other than standard input, output and error are closed, but for
 those that --keep-fd names, which the command has under the same numbers. It may go
 on reading and writing through one whatever the policy says. What it opens by way
-of one is judged as ever; so are, on the full tier, mapping it as a program and
-whom a TCP or UDP socket connects to, sends to and hears. The basic tier hands no
-such socket on. The log says which descriptors a session was given.
+of one is judged as ever; so are, on the full tier, mapping it as a program, whom a
+socket connects to, and each use of a TCP or UDP socket. On the basic tier these are
+not handed on. The log says which descriptors a session was given.
 
 When it has ended, what it was denied is printed to standard error, with the
 policy lines that would have allowed it.
