@@ -173,7 +173,7 @@ func sampleMessages() map[string]proto.Message {
 	text := "apiVersion: bailiff.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: p}\nspec:\n  subject: {spiffeID: a}\n  files:\n    - {path: \"/srv/**/.env\", allow: [read]}\n" +
 		"---\napiVersion: bailiff.dev/v1alpha1\nkind: Guardrail\nmetadata: {name: g}\nspec:\n  subjects: [\"spiffe://local/*\"]\n  network:\n    - {deny: connect, cidr: 10.0.0.0/8}\n"
 	return map[string]proto.Message{
-		"Launch":         &controlv1.LaunchRequest{Agent: "a", Task: "t", Context: map[string]string{"k": "v"}, Command: []string{"sh"}},
+		"Launch":         &controlv1.LaunchRequest{Agent: "a", Task: "t", Context: map[string]string{"k": "v"}, Command: []string{"sh"}, Kept: []string{`3 "/a"`}},
 		"ListSessions":   &controlv1.ListSessionsRequest{All: true},
 		"StopSession":    &controlv1.StopSessionRequest{Id: "s-ended"},
 		"SessionSummary": &controlv1.SessionSummaryRequest{Id: "s-ended"},

@@ -26,8 +26,8 @@ Open descriptors other than standard input, output and error are closed, but for
 those that --keep-fd names, which the command has under the same numbers. It may go
 on reading and writing through one whatever the policy says. What it opens by way
 of one is judged as ever; so are, on the full tier, mapping it as a program, whom a
-socket connects to, and each use of a TCP or UDP socket. On the basic tier these are
-not handed on. The log says which descriptors a session was given.
+socket connects to, and each use of a TCP or UDP socket, which the basic tier doesn't
+hand on. The log says which descriptors a session was given.
 
 When it has ended, what it was denied is printed to standard error, with the
 policy lines that would have allowed it.
@@ -42,7 +42,7 @@ Exit status: that of the command, or
 
 const runExample = `  bailiff run --agent code-reviewer --task PR-17 -- python3 agent.py
   sudo bailiff run --agent build --context ticket=CHG-12 -- make test
-  bailiff run --agent build --keep-fd 3 -- make -j4 all 3>build.status`
+  bailiff run --agent reviewer --keep-fd 3 -- ./review 3>report.txt`
 
 // launcher runs a command to its end: launch.Run, or a test's.
 type launcher func(launch.Options) (launch.Status, error)
