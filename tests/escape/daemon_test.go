@@ -47,11 +47,6 @@ func daemonTechniques() []technique {
 		turn("daemon-starve", "the lowest priority for the daemon", "task_setnice, task_setscheduler", "schedule privilege process %DAEMON% | capability privilege", func(f *field) error {
 			return unix.Setpriority(unix.PRIO_PROCESS, f.Daemon, 0)
 		}).launched(),
-		{
-			id: "daemon-starve-processes", title: "leave the daemon no process to start (fork without end)", hooks: "pids.max of the session's cgroup", loose: true, process: true, basic: true,
-			unrecorded: "the kernel says that it is out of processes", attack: func(*field) error { return forkOften(maxProcesses / 2) },
-			neighbour: func(*field) error { return forkOften(10) },
-		},
 		file("state-read", "read the daemon's state", builtin+"%STATE%", "%STATE%/policies"),
 		turn("state-write", "write the log", "file_open", builtin+"%STATE%", func(f *field) error { return poke(f.State + "/log/events.jsonl") }),
 		turn("state-remove", "delete the policies", "path_unlink", "unlink builtin %STATE%", func(f *field) error {
@@ -140,6 +135,17 @@ func refusedBy(err error) error {
 		return fmt.Errorf("%w: %v", unix.EPERM, err)
 	}
 	return err
+}
+
+// starveTechniques leave the daemon nothing to go on with.
+func starveTechniques() []technique {
+	return []technique{
+		{
+			id: "daemon-starve-processes", title: "leave the daemon no process to start (fork without end)", hooks: "pids.max of the session's cgroup", loose: true, process: true, basic: true,
+			unrecorded: "the kernel says that it is out of processes", attack: func(*field) error { return forkOften(maxProcesses / 2) },
+			neighbour: func(*field) error { return forkOften(10) },
+		},
+	}
 }
 
 // forkOften has some processes at once, until it returns.

@@ -72,7 +72,7 @@ func inherited(name string) int {
 // descriptorTechniques use what was opened outside.
 func descriptorTechniques() []technique {
 	const closes = "a process that is adopted keeps what it has: the programs judge each use, but not this one; " +
-		"bailiff run closes everything but standard input, output and error"
+		"bailiff run closes everything but standard input, output and error, and what --keep-fd names"
 	received := func(id, title, gift, seen string, use func(f *field, fd int) error) technique {
 		return technique{
 			id: "received-" + id, title: "receive " + title, hooks: "file_receive", seen: "receive | " + seen,

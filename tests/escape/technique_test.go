@@ -69,8 +69,8 @@ func groups() []group {
 		{"Signals and scheduling", signalTechniques()},
 		{"The kernel", slices.Concat(codeOfKernelTechniques(), machineTechniques(), keyTechniques())},
 		{"Knobs of the kernel", knobTechniques()},
-		{"Devices and terminals", deviceTechniques()},
-		{"What enforces", slices.Concat(daemonTechniques(), cgroupTechniques())},
+		{"Devices and terminals", slices.Concat(deviceTechniques(), terminalTechniques())},
+		{"What enforces", slices.Concat(daemonTechniques(), starveTechniques(), cgroupTechniques())},
 		{"From outside, and all at once", stagedTechniques()},
 	}
 }
