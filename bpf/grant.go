@@ -51,27 +51,52 @@ type GrantState struct {
 
 // grants is what is in the tables of grants.
 type grants struct {
-	issued map[uint32]Grant
-	placed map[uint64]places // by session
-	held   map[uint64]held   // by cgroup
-	next   uint32            // number to try first
-	serial uint32
-	max    uint32
+	issued  map[uint32]Grant
+	kills   int                // of those issued, with Kill
+	placed  map[uint64]*places // by session
+	held    map[uint64]held    // by cgroup
+	watched *watched           // nil: it is not known
+	next    uint32             // number to try first
+	serial  uint32
+	max     uint32
 }
 
 // held is what a session may hold open under grants, those that are over and
 // forgotten too. It is looked at until the session has ended.
 type held struct{ files, sockets bool }
 
-// places are the entries of one session.
-type places struct {
-	paths map[enforcerGrantPathKey]enforcerGrantsAt
-	nets  map[enforcerGrantNetKey]enforcerGrantsAt
+func (g *grants) init(maps map[string]*ebpf.Map) {
+	g.issued, g.placed, g.held = map[uint32]Grant{}, map[uint64]*places{}, map[uint64]held{}
+	g.max = maps[enforcerMapGrants].MaxEntries()
 }
 
-func (g *grants) init(maps map[string]*ebpf.Map) {
-	g.issued, g.placed, g.held = map[uint32]Grant{}, map[uint64]places{}, map[uint64]held{}
-	g.max = maps[enforcerMapGrants].MaxEntries()
+// of returns the places of a session.
+func (g *grants) of(session uint64) *places {
+	if g.placed[session] == nil {
+		g.placed[session] = newPlaces()
+	}
+	return g.placed[session]
+}
+
+// put notes what is issued.
+func (g *grants) put(number uint32, x Grant) {
+	g.issued[number] = x
+	if x.Kill {
+		g.kills++
+	}
+	g.hold(&x)
+}
+
+// drop is the other way round. What its session can have opened stays open.
+func (g *grants) drop(number uint32) {
+	x := g.issued[number]
+	delete(g.issued, number)
+	if x.Kill {
+		g.kills--
+	}
+	if p := g.of(x.Session); p.grants == 0 {
+		delete(g.placed, x.Session)
+	}
 }
 
 // BootTime returns the time since the host booted, suspend included: the clock
@@ -94,16 +119,75 @@ func (e *Enforcer) Issue(g Grant) (number uint32, err error) {
 	if number, err = e.grants.number(); err != nil {
 		return 0, err
 	}
-	e.grants.issued[number] = g
-	err = e.placeGrants(g.Session, g.Cgroup)
+	if err := e.placeGrant(number, &g); err != nil {
+		return 0, fmt.Errorf("issue a grant: %w", err)
+	}
+	if err = e.watchGrants(); err == nil {
+		err = e.countGrants(g.Session, g.Cgroup)
+	}
 	if err == nil {
 		err = e.writeGrant(number, &g)
 	}
 	if err != nil {
-		delete(e.grants.issued, number)
-		return 0, errors.Join(fmt.Errorf("issue a grant: %w", err), e.placeGrants(g.Session, g.Cgroup))
+		return 0, errors.Join(fmt.Errorf("issue a grant: %w", err), e.displaceGrant(number))
 	}
 	return number, nil
+}
+
+// placeGrant writes the places of a grant that is not live yet. On an error they
+// are as before.
+func (e *Enforcer) placeGrant(number uint32, g *Grant) error {
+	p := e.grants.of(g.Session)
+	c := p.change()
+	err := c.add(e, number, g)
+	if err == nil {
+		err = e.makeSo(c)
+	}
+	if err != nil {
+		if p.grants == 0 {
+			delete(e.grants.placed, g.Session)
+		}
+		return err
+	}
+	p.grants++
+	e.grants.put(number, *g)
+	return nil
+}
+
+// displaceGrant takes a grant that does not live out of its places. On an error it
+// stays there, and keeps its number.
+func (e *Enforcer) displaceGrant(number uint32) error {
+	g := e.grants.issued[number]
+	p := e.grants.of(g.Session)
+	c := p.change()
+	c.remove(e, number, &g)
+	if err := e.makeSo(c); err != nil {
+		return err
+	}
+	p.grants--
+	e.grants.drop(number)
+	err := e.countGrants(g.Session, g.Cgroup)
+	if errors.Is(err, ebpf.ErrKeyNotExist) {
+		err = nil // it has ended
+	}
+	return errors.Join(err, e.watchGrants())
+}
+
+// countGrants tells the programs whether they have to look for grants of a session.
+func (e *Enforcer) countGrants(session, cgroup uint64) error {
+	var s enforcerSession
+	if err := e.maps[enforcerMapSessions].Lookup(cgroup, &s); err != nil {
+		return fmt.Errorf("find the session of a grant: %w", err)
+	}
+	n := 0
+	if p := e.grants.placed[session]; p != nil {
+		n = p.grants
+	}
+	s.Grants = uint32(n)
+	if err := e.maps[enforcerMapSessions].Update(cgroup, &s, ebpf.UpdateExist); err != nil {
+		return fmt.Errorf("count a session's grants: %w", err)
+	}
+	return nil
 }
 
 func (e *Enforcer) checkGrant(g *Grant) error {
@@ -175,15 +259,13 @@ func (e *Enforcer) Revoke(number uint32) error {
 func (e *Enforcer) Forget(number uint32) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	g, ok := e.grants.issued[number]
-	if !ok {
+	if _, ok := e.grants.issued[number]; !ok {
 		return nil
 	}
 	if err := e.maps[enforcerMapGrants].Update(number, &enforcerGrant{}, ebpf.UpdateExist); err != nil {
 		return fmt.Errorf("forget grant %d: %w", number, err)
 	}
-	delete(e.grants.issued, number)
-	return e.placeGrants(g.Session, g.Cgroup)
+	return e.displaceGrant(number)
 }
 
 // GrantState reads what the kernel has of a grant.
@@ -204,67 +286,6 @@ func (e *Enforcer) readGrant(number uint32) (v enforcerGrant, err error) {
 		return v, fmt.Errorf("read grant %d: %w", number, err)
 	}
 	return v, nil
-}
-
-// RestoreGrants tells what an earlier life of the daemon issued, by number, and
-// clears the tables of everything else. It comes before the first Issue, and
-// after the sessions are known.
-func (e *Enforcer) RestoreGrants(issued map[uint32]Grant) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	g := &e.grants
-	err := e.eachGrant(func(number uint32, v *enforcerGrant) error {
-		g.serial = max(g.serial, v.Serial)
-		if _, known := issued[number]; known || *v == (enforcerGrant{}) {
-			return nil
-		}
-		if err := e.maps[enforcerMapGrants].Update(number, &enforcerGrant{}, ebpf.UpdateExist); err != nil {
-			return fmt.Errorf("forget grant %d: %w", number, err)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(e.inheritPlaces(), e.inheritHeld()); err != nil {
-		return err
-	}
-	g.issued = maps.Clone(issued)
-	if g.issued == nil {
-		g.issued = map[uint32]Grant{}
-	}
-	var errs []error
-	cgroups := map[uint64]uint64{}
-	for session := range g.placed {
-		cgroups[session] = 0
-	}
-	for _, grant := range g.issued {
-		cgroups[grant.Session] = grant.Cgroup
-	}
-	for session, cgroup := range cgroups {
-		errs = append(errs, e.placeGrants(session, cgroup))
-	}
-	return errors.Join(errs...)
-}
-
-// eachGrant visits every place in the table of grants, taken or not.
-func (e *Enforcer) eachGrant(visit func(number uint32, v *enforcerGrant) error) error {
-	var cursor ebpf.MapBatchCursor
-	numbers, values := make([]uint32, 4096), make([]enforcerGrant, 4096)
-	for {
-		n, err := e.maps[enforcerMapGrants].BatchLookup(&cursor, numbers, values, nil)
-		for i := range n {
-			if err := visit(numbers[i], &values[i]); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the grants: %w", err)
-		}
-	}
 }
 
 // Grants returns the numbers of the grants in the tables.

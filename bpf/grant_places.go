@@ -5,10 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -16,220 +13,224 @@ import (
 	"bailiff.dev/bailiff/policy"
 )
 
-// placeGrants makes the tables of places say what has been issued to a session,
-// and attaches what watches over that. New entries come first, so that a live
-// grant is found at any time.
-func (e *Enforcer) placeGrants(session, cgroup uint64) error {
-	wanted, n, err := e.composeGrants(session)
-	if err != nil {
-		return err
+// places are the entries of one session's grants.
+type places struct {
+	paths  map[enforcerGrantPathKey]enforcerGrantsAt
+	nets   map[enforcerGrantNetKey]netPlace
+	groups map[enforcerGrantNetKey]netKeys // those of nets, by netGroup
+	grants int                             // whose places these are
+}
+
+// netPlace is an entry of addresses. The programs look at the longest prefix only,
+// so it has the grants of every prefix that covers it.
+type netPlace struct {
+	at  enforcerGrantsAt
+	own int // how often a grant names just these addresses; 0: there is no such entry
+}
+
+func newPlaces() *places {
+	return &places{
+		paths: map[enforcerGrantPathKey]enforcerGrantsAt{}, nets: map[enforcerGrantNetKey]netPlace{},
+		groups: map[enforcerGrantNetKey]netKeys{},
 	}
-	old := e.grants.placed[session]
-	if err := errors.Join(
-		replaceEntries(e.maps[enforcerMapGrantPaths], "grantedPaths", old.paths, wanted.paths),
-		replaceEntries(e.maps[enforcerMapGrantNets], "grantedAddresses", old.nets, wanted.nets),
-	); err != nil {
-		return err
+}
+
+// change is how some places are to be; those that are to be gone are zero.
+type change struct {
+	of    *places
+	paths map[enforcerGrantPathKey]enforcerGrantsAt
+	nets  map[enforcerGrantNetKey]netPlace
+}
+
+func (p *places) change() *change {
+	return &change{p, map[enforcerGrantPathKey]enforcerGrantsAt{}, map[enforcerGrantNetKey]netPlace{}}
+}
+
+func (c *change) path(key enforcerGrantPathKey) enforcerGrantsAt {
+	if at, ok := c.paths[key]; ok {
+		return at
 	}
-	if e.grants.placed[session] = wanted; n == 0 {
-		delete(e.grants.placed, session)
+	return c.of.paths[key]
+}
+
+func (c *change) net(key enforcerGrantNetKey) netPlace {
+	if p, ok := c.nets[key]; ok {
+		return p
 	}
-	e.grants.hold()
-	if err := e.watchGrants(); err != nil {
-		return err
+	return c.of.nets[key]
+}
+
+// add has a grant in all its places. A *CapacityError says that there are too many
+// grants for one of them.
+func (c *change) add(e *Enforcer, number uint32, g *Grant) error {
+	for _, f := range g.Files {
+		key := e.grantPathKey(g.Session, f.Path)
+		at := c.path(key)
+		if err := addGrant(&at, number, f.Access); err != nil {
+			return fmt.Errorf("%s: %w", f.Path, err)
+		}
+		c.paths[key] = at
 	}
-	var s enforcerSession
-	err = e.maps[enforcerMapSessions].Lookup(cgroup, &s)
-	if errors.Is(err, ebpf.ErrKeyNotExist) && n == 0 {
-		return nil // it has ended
-	}
-	if err != nil {
-		return fmt.Errorf("find the session of a grant: %w", err)
-	}
-	s.Grants = uint32(n)
-	if err := e.maps[enforcerMapSessions].Update(cgroup, &s, ebpf.UpdateExist); err != nil {
-		return fmt.Errorf("count a session's grants: %w", err)
+	for _, network := range g.Network {
+		for _, key := range grantNetKeys(g.Session, network) {
+			if err := c.addNet(key, number); err != nil {
+				return fmt.Errorf("%v: %w", network.Prefix, err)
+			}
+		}
 	}
 	return nil
 }
 
-// hold notes what sessions can have opened.
-func (g *grants) hold() {
-	for _, x := range g.issued {
-		h := g.held[x.Cgroup]
-		g.held[x.Cgroup] = held{h.files || len(x.Files) > 0, h.sockets || len(x.Network) > 0}
+// addNet has a grant at a prefix and at those within it.
+func (c *change) addNet(key enforcerGrantNetKey, number uint32) error {
+	p := c.net(key)
+	if p.own == 0 {
+		p.at = c.covering(key)
 	}
-}
-
-// release notes that a session has ended.
-func (e *Enforcer) release(cgroup uint64) error {
-	if _, ok := e.grants.held[cgroup]; !ok {
-		return nil
-	}
-	delete(e.grants.held, cgroup)
-	return e.watchGrants()
-}
-
-// inheritHeld learns what sessions may hold open under grants of an earlier life
-// of the daemon: it is not known of which, so of any that is there, what is
-// looked at is.
-func (e *Enforcer) inheritHeld() error {
-	var h held
-	for program, is := range map[string]*bool{enforcerProgFilePermission: &h.files, enforcerProgIngress: &h.sockets} {
-		pins, err := demandPins(e.pins, program)
-		if err != nil {
+	p.own++
+	c.nets[key] = p
+	// What is within and new is of the same grant, and has it.
+	for _, k := range c.of.groups[netGroup(key)].within(key).with(key) {
+		p := c.net(k)
+		if err := addGrant(&p.at, number, 0); err != nil {
 			return err
 		}
-		*is = len(pins) > 0
-	}
-	sessions, err := e.Sessions()
-	if err != nil || h == (held{}) {
-		return err
-	}
-	for _, s := range sessions {
-		e.grants.held[s.Cgroup] = h
+		c.nets[k] = p
 	}
 	return nil
 }
 
-// watchGrants attaches the programs that grants need, and detaches them when
-// nothing is left that they could have opened.
-func (e *Enforcer) watchGrants() error {
-	var files, nets, kills bool
-	for _, h := range e.grants.held {
-		files, nets = files || h.files, nets || h.sockets
+// covering returns the grants of the longest prefix that covers one.
+func (c *change) covering(key enforcerGrantNetKey) enforcerGrantsAt {
+	for shortest := shortestKey(key.Family); key.Prefixlen > shortest; {
+		key = coveredBy(key, key.Prefixlen-1)
+		if p := c.net(key); p.own > 0 {
+			return p.at
+		}
 	}
-	for _, g := range e.grants.issued {
-		kills = kills || g.Kill
-	}
-	g, err := e.globals()
-	if err != nil {
-		return err
-	}
-	if g.FileGrants = 0; files {
-		g.FileGrants = 1
-	}
-	if err := e.setGlobals(g); err != nil {
-		return err
-	}
-	err = e.demand(enforcerProgIngress, nets)
-	if e.full {
-		err = errors.Join(err, e.demand(enforcerProgFilePermission, files), e.demand(enforcerProgTick, kills && files))
-	}
-	return err
+	return enforcerGrantsAt{}
 }
 
-// composeGrants returns the entries of everything that was issued to a session,
-// and how many grants that is.
-func (e *Enforcer) composeGrants(session uint64) (places, int, error) {
-	p := places{map[enforcerGrantPathKey]enforcerGrantsAt{}, map[enforcerGrantNetKey]enforcerGrantsAt{}}
-	n := 0
-	for _, number := range slices.Sorted(maps.Keys(e.grants.issued)) {
-		g := e.grants.issued[number]
-		if g.Session != session {
-			continue
-		}
-		n++
-		for _, f := range g.Files {
-			key := e.grantPathKey(session, f.Path)
-			at := p.paths[key]
-			if err := addGrant(&at, number, f.Access); err != nil {
-				return p, n, fmt.Errorf("%s: %w", f.Path, err)
-			}
-			p.paths[key] = at
-		}
-		for _, network := range g.Network {
-			for _, key := range grantNetKeys(session, network) {
-				p.nets[key] = enforcerGrantsAt{}
+// remove has a grant in none of its places.
+func (c *change) remove(e *Enforcer, number uint32, g *Grant) {
+	for _, f := range g.Files {
+		key := e.grantPathKey(g.Session, f.Path)
+		c.paths[key] = withoutGrant(c.path(key), number)
+	}
+	for _, network := range g.Network {
+		for _, key := range grantNetKeys(g.Session, network) {
+			p := c.net(key)
+			p.own--
+			c.nets[key] = p
+			for _, k := range c.of.groups[netGroup(key)].within(key) {
+				p := c.net(k)
+				p.at = withoutGrant(p.at, number)
+				c.nets[k] = p
 			}
 		}
 	}
-	return p, n, e.fillNets(session, p.nets)
+	for key, p := range c.nets {
+		if p.own == 0 {
+			c.nets[key] = netPlace{}
+		}
+	}
 }
 
-// fillNets notes at each prefix the grants that cover it: the programs look at
-// the longest one only.
-func (e *Enforcer) fillNets(session uint64, nets map[enforcerGrantNetKey]enforcerGrantsAt) error {
-	for _, number := range slices.Sorted(maps.Keys(e.grants.issued)) {
-		g := e.grants.issued[number]
-		if g.Session != session {
-			continue
-		}
-		for _, network := range g.Network {
-			for _, wide := range grantNetKeys(session, network) {
-				for key, at := range nets {
-					if !coversNet(&wide, &key) {
-						continue
-					}
-					if err := addGrant(&at, number, 0); err != nil {
-						return fmt.Errorf("%v: %w", network.Prefix, err)
-					}
-					nets[key] = at
-				}
-			}
+// undo is how what is changed is now.
+func (c *change) undo() *change {
+	u := c.of.change()
+	for key := range c.paths {
+		u.paths[key] = c.of.paths[key]
+	}
+	for key := range c.nets {
+		u.nets[key] = c.of.nets[key]
+	}
+	return u
+}
+
+// done notes that the tables are as they were to be.
+func (c *change) done() {
+	for key, at := range c.paths {
+		if c.of.paths[key] = at; at == (enforcerGrantsAt{}) {
+			delete(c.of.paths, key)
 		}
 	}
+	for key, p := range c.nets {
+		group := netGroup(key)
+		if p.own > 0 {
+			c.of.nets[key], c.of.groups[group] = p, c.of.groups[group].with(key)
+			continue
+		}
+		delete(c.of.nets, key)
+		if c.of.groups[group] = c.of.groups[group].without(key); len(c.of.groups[group]) == 0 {
+			delete(c.of.groups, group)
+		}
+	}
+}
+
+// makeSo writes a change to the tables. On an error they are as before.
+func (e *Enforcer) makeSo(c *change) error {
+	if err := e.writePlaces(c); err != nil {
+		return errors.Join(err, e.writePlaces(c.undo()))
+	}
+	c.done()
 	return nil
 }
 
-// addGrant adds a number to those of a place; two of one grant give both their rights.
+// writePlaces writes what is new before what is to be gone, so that a live grant is
+// found at any time.
+func (e *Enforcer) writePlaces(c *change) error {
+	return errors.Join(
+		writeEntries(e.maps[enforcerMapGrantPaths], "grantedPaths", c.paths),
+		writeEntries(e.maps[enforcerMapGrantNets], "grantedAddresses", entriesOf(c.nets)),
+	)
+}
+
+func entriesOf(nets map[enforcerGrantNetKey]netPlace) map[enforcerGrantNetKey]enforcerGrantsAt {
+	entries := make(map[enforcerGrantNetKey]enforcerGrantsAt, len(nets))
+	for key, p := range nets {
+		entries[key] = p.at
+	}
+	return entries
+}
+
+// addGrant adds a number to those of a place, which are sorted; two of one grant
+// give both their rights.
 func addGrant(at *enforcerGrantsAt, number uint32, access policy.Access) error {
+	n := 0
+	for n < len(at.Number) && at.Number[n] != 0 {
+		n++
+	}
+	i, found := slices.BinarySearch(at.Number[:n], number)
+	if !found {
+		if n == len(at.Number) {
+			return &CapacityError{What: "grants of one session for one place", Need: 1, Max: uint32(n)}
+		}
+		copy(at.Number[i+1:], at.Number[i:n])
+		copy(at.Access[i+1:], at.Access[i:n])
+		at.Number[i], at.Access[i] = number, 0
+	}
+	at.Access[i] |= uint8(access)
+	return nil
+}
+
+// withoutGrant is a place without a number, and without a gap.
+func withoutGrant(at enforcerGrantsAt, number uint32) (left enforcerGrantsAt) {
+	n := 0
 	for i, taken := range at.Number {
-		if taken == 0 || taken == number {
-			at.Number[i] = number
-			at.Access[i] |= uint8(access)
-			return nil
+		if taken != 0 && taken != number {
+			left.Number[n], left.Access[n] = taken, at.Access[i]
+			n++
 		}
 	}
-	return &CapacityError{What: "grants of one session for one place", Need: 1, Max: uint32(len(at.Number))}
+	return left
 }
 
-// grantPathKey chains the hashes of a path's components, from the root down; see
-// descend in grant.bpf.h.
-func (e *Enforcer) grantPathKey(session uint64, path string) enforcerGrantPathKey {
-	h := e.cacheKey[0]
-	for _, name := range strings.FieldsFunc(path, func(r rune) bool { return r == '/' }) {
-		h = (h ^ e.key.sum(name)) * e.cacheKey[1]
-		h ^= h >> 32
-	}
-	return enforcerGrantPathKey{Session: session, Hash: h}
-}
-
-// netKeyBits are the bits of a grant_net_key before the address.
-const netKeyBits = 64 + 8 + 8 + 16
-
-// grantNetKeys returns a key for each port.
-func grantNetKeys(session uint64, n GrantNetwork) []enforcerGrantNetKey {
-	ports := n.Ports
-	if len(ports) == 0 {
-		ports = []uint16{0}
-	}
-	bits, address, family := n.Prefix.Bits(), n.Prefix.Masked().Addr(), uint8(6)
-	if address.Is4() {
-		bits, family = bits+96, 4
-	}
-	var keys []enforcerGrantNetKey
-	for _, port := range ports {
-		keys = append(keys, enforcerGrantNetKey{
-			Prefixlen: uint32(netKeyBits + bits), Session: [2]uint32{uint32(session), uint32(session >> 32)},
-			Family: family, Protocol: n.Protocol, Port: bigEndian(port), Address: address.As16(),
-		})
-	}
-	return keys
-}
-
-// coversNet tells whether every address of key is one of wide, at the same port.
-func coversNet(wide, key *enforcerGrantNetKey) bool {
-	bits := int(wide.Prefixlen) - netKeyBits
-	return wide.Family == key.Family && wide.Protocol == key.Protocol && wide.Port == key.Port && wide.Prefixlen <= key.Prefixlen &&
-		netip.PrefixFrom(netip.AddrFrom16(wide.Address), bits).Contains(netip.AddrFrom16(key.Address))
-}
-
-// replaceEntries turns the old entries of a map into the wanted ones.
-func replaceEntries[K comparable](m *ebpf.Map, key string, old, wanted map[K]enforcerGrantsAt) error {
+// writeEntries writes entries, first those that are not to be gone.
+func writeEntries[K comparable](m *ebpf.Map, key string, entries map[K]enforcerGrantsAt) error {
 	var errs []error
-	for k, v := range wanted {
-		if was, ok := old[k]; ok && was == v {
+	for k, v := range entries {
+		if v == (enforcerGrantsAt{}) {
 			continue
 		}
 		err := m.Update(&k, &v, ebpf.UpdateAny)
@@ -240,42 +241,13 @@ func replaceEntries[K comparable](m *ebpf.Map, key string, old, wanted map[K]enf
 			errs = append(errs, fmt.Errorf("write the places of grants: %w", err))
 		}
 	}
-	for k := range old {
-		if _, still := wanted[k]; !still {
-			if err := ignoreMissing(m.Delete(&k)); err != nil {
-				errs = append(errs, fmt.Errorf("write the places of grants: %w", err))
-			}
+	for k, v := range entries {
+		if v != (enforcerGrantsAt{}) {
+			continue
+		}
+		if err := ignoreMissing(m.Delete(&k)); err != nil {
+			errs = append(errs, fmt.Errorf("write the places of grants: %w", err))
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// inheritPlaces reads what an earlier life of the daemon wrote.
-func (e *Enforcer) inheritPlaces() error {
-	placed := map[uint64]places{}
-	of := func(session uint64) places {
-		if _, ok := placed[session]; !ok {
-			placed[session] = places{map[enforcerGrantPathKey]enforcerGrantsAt{}, map[enforcerGrantNetKey]enforcerGrantsAt{}}
-		}
-		return placed[session]
-	}
-	var at enforcerGrantsAt
-	var path enforcerGrantPathKey
-	it := e.maps[enforcerMapGrantPaths].Iterate()
-	for it.Next(&path, &at) {
-		of(path.Session).paths[path] = at
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read the places of grants: %w", err)
-	}
-	var net enforcerGrantNetKey
-	it = e.maps[enforcerMapGrantNets].Iterate()
-	for it.Next(&net, &at) {
-		of(uint64(net.Session[1])<<32 | uint64(net.Session[0])).nets[net] = at
-	}
-	if err := it.Err(); err != nil {
-		return fmt.Errorf("read the places of grants: %w", err)
-	}
-	e.grants.placed = placed
-	return nil
 }

@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func loadKernel(t *testing.T) (*kernel, error) {
+func loadKernel(t testing.TB) (*kernel, error) {
 	work, err := os.MkdirTemp("", "bailiff-test-")
 	if err != nil {
 		return nil, err

@@ -18,7 +18,7 @@ import (
 )
 
 // applyTo puts a policy about all agents of a trust domain in force.
-func (d *fuzzed) applyTo(t *testing.T, subject string) {
+func (d *fuzzed) applyTo(t testing.TB, subject string) {
 	t.Helper()
 	text := "apiVersion: bailiff.dev/v1alpha1\nkind: AgentPolicy\nmetadata: {name: p}\nspec:\n  subject: {spiffeID: \"" + subject +
 		"\"}\n  network: [{allow: connect, ip: 127.0.0.1, ports: [80]}]\n"
