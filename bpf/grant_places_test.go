@@ -99,7 +99,7 @@ func TestPlacesAreThoseOfAllGrants(t *testing.T) {
 	e := &Enforcer{key: hashKey{1, 2}, cacheKey: [2]uint64{3, 5}}
 	r := rand.New(rand.NewPCG(1, 2))
 	p, issued, refused := newPlaces(), map[uint32]Grant{}, 0
-	for step := range 3000 {
+	for step := range 1000 {
 		c := p.change()
 		number := uint32(1 + r.IntN(90))
 		if g, there := issued[number]; there {
@@ -125,7 +125,7 @@ func TestPlacesAreThoseOfAllGrants(t *testing.T) {
 			t.Fatalf("step %d: %d addresses, %d paths; want %d, %d", step, len(got), len(p.paths), len(want.nets), len(want.paths))
 		}
 	}
-	if refused < 50 || refused > 3000 {
+	if refused < 20 {
 		t.Errorf("%d were refused: not much was tried", refused)
 	}
 	for number, g := range issued {

@@ -52,6 +52,7 @@ type grants struct {
 
 	mu    sync.Mutex
 	byID  map[string]*grant // live and remembered ones
+	open  []*grant          // those of them that have not ended, oldest first
 	ended []string          // remembered, oldest first
 
 	named    sync.Mutex // what follows: asked by who writes the log, whom others wait for under mu
@@ -84,15 +85,20 @@ type cutDone struct {
 }
 
 // all returns the grants that have not ended, oldest first; g.mu is held.
-func (g *grants) all() []*grant {
-	var list []*grant
-	for _, x := range g.byID {
-		if x.Ended.IsZero() {
-			list = append(list, x)
-		}
+func (g *grants) all() []*grant { return slices.Clone(g.open) }
+
+// begun takes a grant in that has not ended; g.mu is held.
+func (g *grants) begun(x *grant) {
+	g.byID[x.ID] = x
+	i, _ := slices.BinarySearchFunc(g.open, x, compareGrants)
+	g.open = slices.Insert(g.open, i, x)
+}
+
+// over has a grant no longer among those that have not ended; g.mu is held.
+func (g *grants) over(x *grant) {
+	if i, found := slices.BinarySearchFunc(g.open, x, compareGrants); found {
+		g.open = slices.Delete(g.open, i, i+1)
 	}
-	slices.SortFunc(list, compareGrants)
-	return list
 }
 
 func compareGrants(a, b *grant) int {
@@ -101,7 +107,7 @@ func compareGrants(a, b *grant) int {
 
 // save writes the grants that have not ended down; g.mu is held.
 func (g *grants) save() error {
-	err := g.store.write(grantsFile, storedGrants{Boot: g.bootID, Grants: g.all()})
+	err := g.store.write(grantsFile, storedGrants{Boot: g.bootID, Grants: g.open})
 	g.unsaved.Store(err != nil)
 	return err
 }
@@ -130,12 +136,13 @@ func (g *grants) issue(s *session, x *grant) error {
 	x.Session, x.Agent, x.Task = s.ID, s.Agent, s.Task
 	x.Issued, x.Begin = g.now(), g.boot()
 	x.Deadline = x.Begin + x.TTL
-	g.byID[x.ID] = x
+	g.begun(x)
 	err := g.save()
 	if err == nil {
 		err = g.make(s, x)
 	}
 	if err != nil {
+		g.over(x)
 		delete(g.byID, x.ID)
 		return errors.Join(err, g.save())
 	}
@@ -184,7 +191,7 @@ func (g *grants) idOf(number uint32, at time.Duration) string {
 // rearm has the next sweep done when it is due; g.mu is held.
 func (g *grants) rearm() {
 	var next time.Duration
-	for _, x := range g.all() {
+	for _, x := range g.open {
 		due := x.Deadline
 		if x.Uses != 0 && !x.UsedUp {
 			due = min(due, g.boot()+useEvery)

@@ -110,6 +110,7 @@ func (g *grants) close(x *grant, how string, at time.Time) {
 		}
 		x.Ended = g.now().Add(x.Deadline - g.boot())
 	}
+	g.over(x)
 	g.ended = append(g.ended, x.ID)
 }
 

@@ -89,7 +89,7 @@ func (g *grants) remember(stored storedGrants) {
 	g.named.Lock()
 	defer g.named.Unlock()
 	for _, x := range stored.Grants {
-		g.byID[x.ID] = x
+		g.begun(x)
 		if x.Number != 0 && stored.Boot == g.bootID {
 			g.number(x)
 		}
