@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -73,6 +74,21 @@ func TestMoreAgentsThanNumbers(t *testing.T) {
 		t.Error("the session that goes on is not on the disk")
 	}
 	d.endSession(running)
+	if err := d.close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := New(d.o)
+	if err != nil {
+		t.Fatalf("the daemon that returns: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := again.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if !again.kernel.Adopted() || !maps.Equal(again.kernel.Agents(), now) {
+		t.Errorf("the daemon that returns has %d agents with numbers, want the same %d", len(again.kernel.Agents()), len(now))
+	}
 }
 
 // An agent that is about to have a session keeps its number, as those of the
