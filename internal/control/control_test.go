@@ -12,8 +12,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -258,6 +260,9 @@ func TestOpenPIDFD(t *testing.T) {
 	if err := samePeer(pair[0], self, 0); err == nil || !strings.Contains(err.Error(), "not the one that connected") {
 		t.Errorf("a process younger than the connection: %v", err)
 	}
+	if os.Getuid() == 0 {
+		testChangedUser(t, pair[0])
+	}
 	gone := *self
 	gone.Pid = 1 << 22
 	if _, err := openPIDFD(pair[0], &gone); err == nil {
@@ -266,6 +271,27 @@ func TestOpenPIDFD(t *testing.T) {
 	unix.Close(pair[1])
 	if _, err := openPIDFD(pair[0], self); err == nil || !strings.Contains(err.Error(), "hung up") {
 		t.Errorf("nobody at the other end: %v", err)
+	}
+}
+
+// testChangedUser: root's process may be another user's by the time it is looked at.
+func testChangedUser(t *testing.T, fd int) {
+	const nobody = 65534
+	c := exec.Command("sleep", "60")
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Wait()
+	defer c.Process.Kill()
+	for uid, want := range map[uint32]bool{0: true, nobody: true, nobody - 1: false} {
+		pidfd, err := openPIDFD(fd, &unix.Ucred{Pid: int32(c.Process.Pid), Uid: uid, Gid: uid})
+		if (err == nil) != want {
+			t.Errorf("connected as %d, is nobody's now: %v", uid, err)
+		}
+		if err == nil {
+			unix.Close(pidfd)
+		}
 	}
 }
 

@@ -48,10 +48,11 @@ func peerPIDFD(fd int, cred *unix.Ucred) (int, error) {
 }
 
 // openPIDFD is for older kernels: it goes by the number, and refuses a process
-// that cannot be the one that connected, because it is younger than this call,
-// another user's, or because nobody holds the other end any more. What is left
-// is a number that was used up and given anew to a process of the same user
-// between connect and accept, while a relative kept the connection open.
+// that cannot be the one that connected: it is younger than this call, it is
+// another user's (but root's, who connected, may have become that), or nobody holds
+// the other end any more. What is left is a number that was used up and given anew
+// to a process of the same user, or of anybody where root connected, between
+// connect and accept, while a relative kept the connection open.
 func openPIDFD(fd int, cred *unix.Ucred) (int, error) {
 	now, err := bootTicks()
 	if err != nil {
@@ -82,8 +83,8 @@ func samePeer(fd int, cred *unix.Ucred, now uint64) error {
 	if err := unix.Stat(fmt.Sprintf("/proc/%d", cred.Pid), &st); err != nil {
 		return fmt.Errorf("the peer is gone: %w", err)
 	}
-	// A process that may not be dumped is root's in /proc, whoever runs it.
-	if start > now || st.Uid != cred.Uid && st.Uid != 0 {
+	// Root may have become another user by now: `bailiff run` does, under sudo.
+	if start > now || st.Uid != cred.Uid && cred.Uid != 0 {
 		return fmt.Errorf("process %d is not the one that connected", cred.Pid)
 	}
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}
