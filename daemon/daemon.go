@@ -185,14 +185,8 @@ func (d *Daemon) openKernel() (err error) {
 		return err
 	}
 	d.closers = append(d.closers, d.watcher.Close)
-	switch {
-	case c.Tier == "basic":
-		d.lsm = errTierChosen
-	case !bpf.PinnedFull(c.PinDir): // else the canary tells whether they enforce
-		d.lsm = bpf.ProbeLSM()
-	}
-	if c.Tier == "full" && d.lsm != nil {
-		return fmt.Errorf("start bailiffd: the configuration says tier: full, but %w", d.lsm)
+	if err := d.chooseTier(); err != nil {
+		return err
 	}
 	options := bpf.Options{
 		PinDir: c.PinDir, Cgroup: d.parent.Path, Level: d.parent.Level, Full: d.lsm == nil, Sizes: c.sizes(),
@@ -238,6 +232,33 @@ func (d *Daemon) limitProcesses() error {
 		all = most / 4 * 3
 	}
 	return d.parent.LimitProcesses(all, max(all/2, 1))
+}
+
+// chooseTier finds out whether LSM programs enforce here. Only what the kernel lacks
+// is a reason to do with less: a host must not come up half confined, and stay so,
+// because of something that went wrong in a moment of its boot.
+func (d *Daemon) chooseTier() error {
+	c := &d.o.Config
+	switch {
+	case c.Tier == "basic":
+		d.lsm = errTierChosen
+		return nil
+	case bpf.PinnedFull(c.PinDir): // the canary tells whether they enforce
+		if err := bpf.CheckNamespace(); err != nil {
+			return fmt.Errorf("start bailiffd: %w", err)
+		}
+		return nil
+	}
+	d.lsm = bpf.ProbeLSM()
+	switch {
+	case d.lsm == nil:
+		return nil
+	case c.Tier == "full":
+		return fmt.Errorf("start bailiffd: the configuration says tier: full, but %w", d.lsm)
+	case !bpf.Lacking(d.lsm):
+		return fmt.Errorf("start bailiffd: find out whether LSM programs enforce here: %w (tier: basic in the configuration does without them)", d.lsm)
+	}
+	return nil
 }
 
 // claim keeps what was claimed for the daemon's life.

@@ -22,6 +22,10 @@ func testBoot(t *testing.T, h *host) {
 	finish(t, h.daemon("--load")).ended(t, 1).says(t, "another bailiffd is using")
 	finish(t, h.daemon("--load", "--remove")).ended(t, 2)
 	h.stop(t, syscall.SIGTERM)
+	if h.full {
+		h.refusesNamespace(t, "--load")
+		h.refusesNamespace(t, "--load", "--state-dir", t.TempDir(), "--pin-dir", "/sys/fs/bpf/"+filepath.Base(h.dir)+"/none")
+	}
 	if !kerneltest.InVM() { // there, detaching and loading takes long
 		finish(t, h.daemon("--remove")).ok(t)
 		must(t, os.Remove(filepath.Join(h.state, "sessions"))) // as on a host where none ever ran
@@ -51,6 +55,15 @@ func testBoot(t *testing.T, h *host) {
 		t.Error("the service manager did not hear STOPPING=1")
 	}
 	h.start(t)
+}
+
+// refusesNamespace starts the daemon where it sees no process of the host: it may
+// take that neither for a kernel without LSM programs, nor for a host to enforce on.
+func (h *host) refusesNamespace(t *testing.T, flags ...string) {
+	t.Helper()
+	c := h.daemon(flags...)
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID}
+	finish(t, c).ended(t, 1).says(t, "PID namespace")
 }
 
 // startManaged starts the daemon as a service manager does, and returns what that
