@@ -73,6 +73,11 @@ kills: build ## kill the daemon under load, KILLS times (200) in each of KERNELS
 			'cd tests && BAILIFF_KILLS=$(KILLS) ../build/guest/tests.test -test.v -test.timeout 2h -test.run TestKills' || exit; \
 	done
 
+.PHONY: boot
+boot: build ## boot guests with systemd and the installed units, and look; KERNELS chooses
+	@scripts/deps vm boot
+	@scripts/boot-test $(KERNELS)
+
 .PHONY: escape
 escape: build ## every known way out of a session, tried in guests; KERNELS chooses, ONLY=REGEXP, UPDATE=1
 	@UPDATE=$(UPDATE) ONLY='$(ONLY)' scripts/escape $(KERNELS)
