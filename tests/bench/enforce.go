@@ -127,6 +127,10 @@ func (e *enforcement) leave() (err error) {
 }
 
 func (e *enforcement) enforce() (err error) {
+	// What is there and of no session when the programs come is denied everything.
+	if err := e.moveOut(); err != nil {
+		return err
+	}
 	e.enforcer, err = bpf.Load(bpf.Options{PinDir: e.pins, Cgroup: e.parent.Path, Level: e.parent.Level, Full: e.full})
 	if err != nil {
 		removed := bpf.Remove(e.pins)
@@ -156,11 +160,25 @@ func (e *enforcement) enforce() (err error) {
 			return err
 		}
 		s := bpf.Session{ID: uint64(i) + 1, Agent: number, Cgroup: m.group.ID}
-		if err := errors.Join(e.enforcer.AddSession(s), e.enforcer.Label(m.pidfd, s)); err != nil {
+		if err := errors.Join(e.enforcer.AddSession(s), e.enforcer.Label(m.pidfd, s), m.group.Add(m.command.Process.Pid)); err != nil {
 			return err
 		}
 	}
 	return e.measureLabel()
+}
+
+// moveOut takes the members out of their cgroups.
+func (e *enforcement) moveOut() error {
+	root, err := cgroup.Root()
+	if err != nil {
+		return err
+	}
+	for _, m := range e.members {
+		if err := (&cgroup.Group{Path: root}).Add(m.command.Process.Pid); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *enforcement) measureLabel() error {
