@@ -5,6 +5,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
@@ -83,10 +84,7 @@ func TestApplyInvalidates(t *testing.T) {
 func TestRulesGiveBack(t *testing.T) {
 	k := basic(t)
 	k.apply(t, rules{})
-	before, err := k.Maps()
-	if err != nil {
-		t.Fatal(err)
-	}
+	before := k.use(t)
 	for i := range 20 {
 		k.apply(t, rules{
 			files:   []string{path("read", fmt.Sprint("/a", i, "/**/*.x")), path("write", fmt.Sprint("/b", i))},
@@ -94,11 +92,7 @@ func TestRulesGiveBack(t *testing.T) {
 		})
 	}
 	k.apply(t, rules{})
-	after, err := k.Maps()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if fmt.Sprint(before) != fmt.Sprint(after) {
+	if after := k.use(t); !maps.Equal(before, after) {
 		t.Errorf("before %v, after %v", before, after)
 	}
 }
