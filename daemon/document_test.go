@@ -148,3 +148,17 @@ func TestParseAll(t *testing.T) {
 		}
 	}
 }
+
+// What was said when other policies were applied is not said again; what comes of
+// the new ones is.
+func TestProblemsThatAreNews(t *testing.T) {
+	at := func(file string, line int, message string) policy.Problem {
+		return policy.Problem{Severity: policy.Degraded, Pos: policy.Position{File: file, Line: line, Column: 1}, Message: message}
+	}
+	p := &policies{problems: policy.Problems{at("old", 2, "as before"), at("new", 2, "said before")}}
+	got := p.news(policy.Problems{at("old", 2, "as before"), at("old", 3, "comes of the new one"), at("new", 2, "said before")},
+		[]storedDocument{{Name: "n", File: "new", Text: "a\nb\nc"}})
+	if len(got) != 2 || got[0].Message != "comes of the new one" || got[1].Message != "said before" {
+		t.Errorf("%v", got)
+	}
+}

@@ -38,21 +38,35 @@ func (d *Daemon) ApplyPolicies(ctx context.Context, req *connect.Request[control
 		return nil, connect.NewError(connect.CodeInvalidArgument, errors.New("the files hold no policies: to remove one, use `bailiff policy delete NAME`"))
 	}
 	c, ok := d.compile(d.policies.merge(fresh, req.Msg.Replace))
-	answer := &controlv1.ApplyPoliciesResponse{Problems: problemsOf(c.problems)}
 	if !ok {
-		return connect.NewResponse(answer), nil
+		return connect.NewResponse(&controlv1.ApplyPoliciesResponse{Problems: problemsOf(c.problems)}), nil
 	}
+	answer := &controlv1.ApplyPoliciesResponse{Problems: problemsOf(d.policies.news(c.problems, fresh))}
 	if err := d.applyChange(ctx, c, "policies applied", names); err != nil {
 		return nil, applyError(err)
 	}
 	answer.Generation = d.policies.generation
 	slices.Sort(names)
-	for _, info := range d.policyInfos() {
-		if _, given := slices.BinarySearch(names, info.Name); given {
-			answer.Policies = append(answer.Policies, info)
+	answer.Policies = d.policyInfos(func(name string) bool {
+		_, given := slices.BinarySearch(names, name)
+		return given
+	})
+	return connect.NewResponse(answer), nil
+}
+
+// news returns the problems of documents that are being applied, and those of
+// others that come of it: what was said of thousands before is not said again.
+func (p *policies) news(problems policy.Problems, fresh []storedDocument) (list policy.Problems) {
+	owner, before := owners(pointers(fresh)), map[policy.Problem]bool{}
+	for _, problem := range p.problems {
+		before[problem] = true
+	}
+	for _, problem := range problems {
+		if !before[problem] || owner(problem.Pos) >= 0 {
+			list = append(list, problem)
 		}
 	}
-	return connect.NewResponse(answer), nil
+	return list
 }
 
 // applyError says that nothing changed.
@@ -96,24 +110,23 @@ func (d *Daemon) ListPolicies(context.Context, *connect.Request[controlv1.ListPo
 	d.policies.mu.RLock()
 	generation := d.policies.generation
 	d.policies.mu.RUnlock()
-	return connect.NewResponse(&controlv1.ListPoliciesResponse{Policies: d.policyInfos(), Generation: generation}), nil
+	return connect.NewResponse(&controlv1.ListPoliciesResponse{Policies: d.policyInfos(func(string) bool { return true }), Generation: generation}), nil
 }
 
 // GetPolicy implements AdminService.
 func (d *Daemon) GetPolicy(_ context.Context, req *connect.Request[controlv1.GetPolicyRequest]) (*connect.Response[controlv1.GetPolicyResponse], error) {
-	infos := d.policyInfos()
+	infos := d.policyInfos(func(name string) bool { return name == req.Msg.Name })
 	d.policies.mu.RLock()
 	defer d.policies.mu.RUnlock()
 	for _, s := range d.policies.all() {
-		if s.Name == req.Msg.Name {
-			answer := &controlv1.GetPolicyResponse{Document: []byte(s.Text)}
-			for _, info := range infos {
-				if info.Name == s.Name {
-					answer.Info = info
-				}
-			}
-			return connect.NewResponse(answer), nil
+		if s.Name != req.Msg.Name {
+			continue
 		}
+		answer := &controlv1.GetPolicyResponse{Document: []byte(s.Text)}
+		if len(infos) > 0 { // else it has just been applied
+			answer.Info = infos[0]
+		}
+		return connect.NewResponse(answer), nil
 	}
 	return nil, noPolicy(req.Msg.Name)
 }
@@ -123,19 +136,22 @@ func (p *policies) all() []storedDocument {
 	return append([]storedDocument{p.builtin}, p.stored.Documents...)
 }
 
-// policyInfos describes the policies in force, the built-in one first, the rest by name.
-func (d *Daemon) policyInfos() []*controlv1.PolicyInfo {
+// policyInfos describes policies in force, by their names; the built-in one is first,
+// the rest by name.
+func (d *Daemon) policyInfos(wanted func(name string) bool) []*controlv1.PolicyInfo {
 	p := &d.policies
 	p.mu.RLock()
 	defer p.mu.RUnlock()
+	all := p.all()
 	byName := map[string]*policy.Document{}
 	for i := range p.docs {
-		byName[p.docs[i].Name] = &p.docs[i]
+		if wanted(p.docs[i].Name) {
+			byName[p.docs[i].Name] = &p.docs[i]
+		}
 	}
-	all := p.all()
 	problems, owner := make([]policy.Problems, len(all)), owners(pointers(all))
 	for _, problem := range p.problems {
-		if i := owner(problem.Pos); i >= 0 {
+		if i := owner(problem.Pos); i >= 0 && byName[all[i].Name] != nil {
 			problems[i] = append(problems[i], problem)
 		}
 	}
