@@ -32,15 +32,15 @@ func (h *host) prepareKept(t *testing.T, script string, files ...*os.File) (c *e
 // starts from it is judged.
 func testKept(t *testing.T, h *host) {
 	h.enforce(t, simplePolicy)
-	vault, journal := filepath.Join(h.dir, "vault"), filepath.Join(h.dir, "journal")
-	write(t, vault, "#!/bin/sh\n")
-	must(t, os.Chmod(vault, 0o755))
-	in, err := os.Open(vault)
+	kept, journal := filepath.Join(h.dir, "kept"), filepath.Join(h.dir, "journal")
+	write(t, kept, "#!/bin/sh\n")
+	must(t, os.Chmod(kept, 0o755))
+	in, err := os.Open(kept)
 	must(t, err)
 	out, err := os.OpenFile(journal, os.O_CREATE|os.O_WRONLY, 0o644)
 	must(t, err)
 	c, task := h.prepareKept(t, `cat <&3 && echo written >&4 || exit 1
-cat %DIR%/vault && exit 2
+cat %DIR%/kept && exit 2
 cat /proc/self/fd/3 && exit 3
 /proc/self/fd/3 && exit 4
 exit 0`, in, out)
@@ -51,7 +51,7 @@ exit 0`, in, out)
 	if text, err := os.ReadFile(journal); string(text) != "written\n" {
 		t.Errorf("wrote %q: %v", text, err)
 	}
-	want := fmt.Sprintf(`3 "%s", 4 "%s"`, vault, journal)
+	want := fmt.Sprintf(`3 "%s", 4 "%s"`, kept, journal)
 	if started := s.events(t)[0]; started.Fields["descriptors"] != want {
 		t.Errorf("the log says of it: %+v, want %s", started.Fields, want)
 	}
