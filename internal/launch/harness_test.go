@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -56,6 +57,8 @@ func TestMain(m *testing.M) {
 	case probeMode:
 		os.Exit(probe(os.Args[2:]))
 	}
+	// Under nohup, what is started here would ignore it too: what is caught it does not.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	os.Exit(m.Run())
 }
 
