@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 	if text := os.Getenv(stressVariable); text != "" {
 		os.Exit(stressWork(text))
 	}
+	// Under nohup, what is started here would ignore it too: what is caught it does not.
+	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP)
 	os.Exit(m.Run())
 }
 

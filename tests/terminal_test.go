@@ -23,7 +23,7 @@ func testTerminal(t *testing.T, h *host) {
 		{"interrupt", "trap : INT; " + run + `'echo ready; sleep 60'; echo status $?`, "\x03", "status 130"},
 		// Not bash: it ignores this one.
 		{"quit", "trap : QUIT; bailiff run --agent worker -- /bin/sh -c " + `'echo ready; sleep 60'; echo status $?`, "\x1c", "status 131"},
-		{"caught", "trap : INT; " + run + `'trap "exit 7" INT; echo ready; while :; do sleep 1; done'; echo status $?`, "\x03", "status 7"},
+		{"caught", "trap : INT; " + run + `'trap "exit 7" INT; echo ready; sleep 60 & wait'; echo status $?`, "\x03", "status 7"},
 		{"input", run + `'echo ready; read x; echo "got $x"'`, "word\n", "got word"},
 		{"control characters", "bailiff run --agent worker -- /bin/bash -c 'cat \"$0\"' " + `"$HOME"/$'\e[31my'`, "", `/\x1b[31my`},
 	} {
