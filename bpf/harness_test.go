@@ -37,6 +37,7 @@ type kernel struct {
 	options  Options
 	reader   *Reader
 	sessions uint64
+	mounted  uint64 // file systems when apply told the programs of them
 }
 
 func TestMain(m *testing.M) {
@@ -182,9 +183,11 @@ func (k *kernel) apply(t testing.TB, r rules) *policy.Ruleset {
 	if _, err := k.Apply(Set{Rulesets: sets, Agents: map[string]string{testSubject: testSubject}}); err != nil {
 		t.Fatalf("apply: %v", err)
 	}
-	if err := k.SetHomes(mounts(t)); err != nil {
+	homes := mounts(t)
+	if err := k.SetHomes(homes); err != nil {
 		t.Fatalf("set homes: %v", err)
 	}
+	k.mounted = uint64(len(homes))
 	return sets[0]
 }
 

@@ -64,8 +64,8 @@ func (k *kernel) use(t *testing.T) map[string]uint64 {
 	}
 	m := map[string]uint64{}
 	for _, u := range uses {
-		if u.Name != enforcerMapHomes { // goes by the machine's mounts, not by what is in force
-			m[u.Name] = u.Used
+		if m[u.Name] = u.Used; u.Name == enforcerMapHomes {
+			m[u.Name] -= k.mounted // the machine's mounts may have changed since
 		}
 	}
 	for _, name := range []string{enforcerMapEdges, enforcerMapAddresses, enforcerMapPorts} {

@@ -239,8 +239,8 @@ func TestMovedKeepsNumber(t *testing.T) {
 
 // All processes are met, each as often as it is looked.
 func TestEachProcess(t *testing.T) {
-	if ns, err := os.Readlink("/proc/self/ns/pid"); err != nil || ns != firstNamespace {
-		t.Skip("not in the host's PID namespace")
+	if err := CheckNamespace(); err != nil {
+		t.Skip(kerneltest.SkipReason + "namespace: " + err.Error())
 	}
 	met := map[int]int{}
 	last := 0
