@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"bailiff.dev/bailiff/bpf"
+	"bailiff.dev/bailiff/internal/cgroup"
 	controlv1 "bailiff.dev/bailiff/internal/control/v1"
 	"bailiff.dev/bailiff/internal/metrics"
 )
@@ -47,7 +48,10 @@ func (d *Daemon) probes() []*controlv1.Probe {
 	}
 	processes := &controlv1.Probe{Name: "process limit", Ok: d.limited == nil, Result: "a session that forks without end leaves others some"}
 	if d.limited != nil {
-		processes.Result, processes.Remedy = d.limited.Error(), "use a unified cgroup v2 hierarchy (systemd.unified_cgroup_hierarchy=1)"
+		processes.Result, processes.Remedy = d.limited.Error(), "find out what that is about, and restart bailiffd"
+	}
+	if errors.Is(d.limited, cgroup.ErrNoLimit) {
+		processes.Remedy = "use a unified cgroup v2 hierarchy (systemd.unified_cgroup_hierarchy=1)"
 	}
 	return []*controlv1.Probe{lsm, cgroups, adopted, processes, d.liveProbe()}
 }
