@@ -13,20 +13,12 @@ import (
 	"bailiff.dev/bailiff/internal/kerneltest"
 )
 
-// newTerminal makes a pseudoterminal that everybody may open, and opens it.
+// newTerminal makes a pseudoterminal and opens its slave.
 func newTerminal() (master, slave int, path string, err error) {
-	master, err = unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	master, path, err = kerneltest.NewTerminal()
 	if err != nil {
 		return -1, -1, "", err
 	}
-	if err = unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		return master, -1, "", err
-	}
-	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-	if err != nil {
-		return master, -1, "", err
-	}
-	path = fmt.Sprint("/dev/pts/", n)
 	slave, err = unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	return master, slave, path, err
 }

@@ -3,30 +3,24 @@
 package daemon
 
 import (
-	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"bailiff.dev/bailiff/internal/kerneltest"
 )
 
 // newTerminal makes a pseudoterminal, which is the test's, and returns its path.
 func newTerminal(t *testing.T) string {
 	t.Helper()
-	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	master, slave, err := kerneltest.NewTerminal()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Close(master) })
-	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprint("/dev/pts/", n)
+	return slave
 }
 
 // A tree keeps the terminal that controls it and those that it made; others not.

@@ -104,7 +104,7 @@ func socketFile(t *testing.T, family, kind, protocol int) *os.File {
 	t.Helper()
 	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
-		t.Skipf("a socket of family %d, type %d, protocol %d: %v", family, kind, protocol, err)
+		t.Skipf("SKIP-REASON: socket: family %d, type %d, protocol %d: %v", family, kind, protocol, err)
 	}
 	file := os.NewFile(uintptr(fd), "socket")
 	t.Cleanup(func() { file.Close() })

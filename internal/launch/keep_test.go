@@ -77,7 +77,7 @@ func opened(t *testing.T, name string) *os.File {
 	t.Helper()
 	file, err := os.Open(name)
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
-		t.Skip(err)
+		t.Skip("SKIP-REASON: descriptor: " + err.Error())
 	} else if err != nil {
 		t.Fatal(err)
 	}

@@ -226,11 +226,9 @@ func (f *field) disk(t *testing.T) {
 // test's.
 func terminal(t *testing.T) (master int, path string) {
 	t.Helper()
-	master, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	master, path, err := kerneltest.NewTerminal()
 	must(t, err)
 	t.Cleanup(func() { unix.Close(master) })
-	path, err = slaveOf(master)
-	must(t, err)
 	must(t, os.Chmod(path, 0o666))
 	return master, path
 }

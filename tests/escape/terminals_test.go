@@ -7,6 +7,8 @@ import (
 	"os/signal"
 
 	"golang.org/x/sys/unix"
+
+	"bailiff.dev/bailiff/internal/kerneltest"
 )
 
 // ioctl is how requests to a terminal are recorded.
@@ -86,22 +88,12 @@ func outside(id, title string, do func(fd int) error) technique {
 
 // withOwnTerminal does something with a terminal that it makes.
 func withOwnTerminal(do func(fd int) error) error {
-	return withFileAs("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY, func(master int) error {
-		path, err := slaveOf(master)
-		if err != nil {
-			return fmt.Errorf("make a terminal: %v", err)
-		}
-		return withFileAs(path, unix.O_RDWR|unix.O_NOCTTY, do)
-	})
-}
-
-// slaveOf unlocks a terminal and returns its path.
-func slaveOf(master int) (string, error) {
-	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
-		return "", err
+	master, slave, err := kerneltest.NewTerminal()
+	if err != nil {
+		return err
 	}
-	n, err := unix.IoctlGetInt(master, unix.TIOCGPTN)
-	return fmt.Sprint("/dev/pts/", n), err
+	defer unix.Close(master)
+	return withFileAs(slave, unix.O_RDWR|unix.O_NOCTTY, do)
 }
 
 func withFileAs(path string, flags int, do func(fd int) error) error {
