@@ -96,7 +96,8 @@ func (d *Daemon) ownSections() []guardedSection {
 		return lines
 	}
 	programs := []string{"/etc/bailiff"}
-	if d.o.ConfigFile != "" {
+	// Not /dev/null, which stands for none, and which every program writes to.
+	if st, err := os.Stat(d.o.ConfigFile); err != nil && d.o.ConfigFile != "" || err == nil && st.Mode().IsRegular() {
 		programs = append(programs, d.o.ConfigFile)
 	}
 	if self, err := os.Executable(); err == nil {

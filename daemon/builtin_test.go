@@ -165,3 +165,22 @@ func TestBuiltinTextOfStrangeNames(t *testing.T) {
 		t.Errorf("a place is written though another covers it:\n%s", text)
 	}
 }
+
+// A file that stands for no configuration is not guarded: every program writes to it.
+// One that is missing is, so that nobody makes it.
+func TestBuiltinConfigFile(t *testing.T) {
+	dir := t.TempDir()
+	missing := filepath.Join(dir, "missing.yaml")
+	for file, guarded := range map[string]bool{os.DevNull: false, "": false, missing: true} {
+		d := &Daemon{o: Options{Config: Defaults(), ConfigFile: file}}
+		r, _ := guardedRuleset(t, d, "enforce")
+		path := file
+		if path == "" {
+			path = os.DevNull
+		}
+		judged, err := r.JudgePath(path, policy.Write|policy.Create)
+		if err != nil || judged.Allow == guarded {
+			t.Errorf("%q: %+v, %v", file, judged, err)
+		}
+	}
+}
